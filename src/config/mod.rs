@@ -1,0 +1,3 @@
+//! `routes.yaml`: from the text to checked [`settings`].
+
+pub mod settings;

@@ -1,0 +1,6 @@
+//! The machines: everything that decides, without I/O, clock, randomness or threads.
+//!
+//! Each machine is a `step(now, input, effects)`: shells carry the effects out and bring the outcomes back, so that
+//! the same code runs in production and, from a seed, in the simulator (`tests/sim`).
+
+pub mod retry;

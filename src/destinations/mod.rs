@@ -1,0 +1,90 @@
+//! The outlets of the lanes: RabbitMQ, Kafka, files.
+//!
+//! A lane never waits for a broker. It hands tries to an outlet and hears what became of them; the outlet owns
+//! its connection, keeps it alive, and tells in which state it is. Who tries again, and when, is the lane's to
+//! decide ([`crate::core::lane`], [`crate::core::retry`]): an outlet never repeats a publish by itself.
+//!
+//! What the lane promises an outlet: at most `window` tries are out at a time, at most one of any ordering key,
+//! and nothing is handed over between a report of [`OutletState::Stopped`] and the next [`OutletState::Up`]
+//! except single probes of what was handed over before.
+//!
+//! What an outlet promises the lane: exactly one [`Report::Outcome`] for every ticket, within a deadline of its
+//! own (at the latest when the connection is given up), and before it reports `Up` again.
+
+use crate::domain::{Attempt, Failure, StopReason, Timestamp};
+use tokio::sync::mpsc;
+
+/// What became of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Delivered, in the sense of the contract; the answer is short and goes into the receipt.
+    Taken {
+        /// Such as `ack` or `partition 3 offset 17`.
+        answer: Box<str>,
+    },
+    /// Not delivered, or not known.
+    Failed(Failure),
+}
+
+/// Whether an outlet can publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutletState {
+    /// It can.
+    Up,
+    /// It cannot; the reason, and what the other side said.
+    Stopped(StopReason, Box<str>),
+}
+
+/// What an outlet tells its lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The ends of some tries, by ticket.
+    Outcomes(Vec<(u64, Outcome)>),
+    /// Its state, at the start and whenever it changes, or its words do.
+    State {
+        /// The state.
+        state: OutletState,
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// What a lane tells its outlet.
+#[derive(Debug)]
+pub enum Order {
+    /// Publish these, in this order.
+    Publish(Vec<Attempt>),
+    /// Try at once whether the destination takes things again (`resume`, reload): declares again what it may.
+    Probe,
+}
+
+/// The lane's end of an outlet. Dropping it ends the outlet's task, which may leave tries unanswered.
+#[derive(Debug)]
+pub struct Outlet {
+    /// Orders; holds at most one order for each free place of the window, so that sending never waits long.
+    pub orders: mpsc::Sender<Order>,
+    /// Reports, in order.
+    pub reports: mpsc::Receiver<Report>,
+    /// How many tries may be out at a time.
+    pub window: usize,
+}
+
+/// The outlet's own end.
+#[derive(Debug)]
+pub struct Socket {
+    /// Orders from the lane; closed when the lane is gone.
+    pub orders: mpsc::Receiver<Order>,
+    /// Reports to the lane.
+    pub reports: mpsc::Sender<Report>,
+}
+
+/// Connects a lane and an outlet.
+///
+/// Both channels are bounded: a lane that is behind holds its outlet back, and the other way round. The lane
+/// reads reports before it sends orders, so that the two cannot wait for each other.
+#[must_use]
+pub fn outlet(window: usize) -> (Outlet, Socket) {
+    let (orders, orders_in) = mpsc::channel(window.max(1));
+    let (reports, reports_in) = mpsc::channel(window.max(16));
+    (Outlet { orders, reports: reports_in, window }, Socket { orders: orders_in, reports })
+}

@@ -1,0 +1,10 @@
+//! Takes webhook pushes from Laigu and Easemob KeFu, keeps them durably, and fans them out to RabbitMQ and Kafka.
+//!
+//! `ARCHITECTURE.md` has the map. In one line: ingress appends to EVENTS, the router reads EVENTS and appends to
+//! ROUTED, one lane a destination reads ROUTED and publishes.
+
+pub mod config;
+pub mod core;
+pub mod destinations;
+pub mod domain;
+pub mod journal;
