@@ -7,4 +7,5 @@ pub mod config;
 pub mod core;
 pub mod destinations;
 pub mod domain;
+pub mod ingress;
 pub mod journal;

@@ -6,6 +6,7 @@
 mod delivery;
 mod event;
 mod failure;
+mod hashing;
 mod name;
 mod position;
 mod routed;
@@ -15,6 +16,7 @@ mod time;
 pub use delivery::{Attempt, Delivery, DeliveryId, ReplayJob};
 pub use event::{Defect, Event, Headers, NewEvent, OrderKey, Origin};
 pub use failure::{Chain, DeadCause, Failure, FailureKind, StopReason};
+pub use hashing::HashKeys;
 pub use name::{DestinationName, NameError, RouteName, SourceName, TenantName};
 pub use position::{EventId, EventIdError, Incarnation, Offset, Partition, Position};
 pub use routed::{DeadRoute, Decision, EnrichmentPart, EnrichmentStatus, Record, Routed, RoutedRow, Target};
