@@ -245,6 +245,19 @@ pub struct ShelfRow {
     pub first_at: Timestamp,
     /// The last try.
     pub last_at: Timestamp,
+    /// Whether this dead letter holds its key (`on_dead: park`) until it is replayed or discarded.
+    pub holds: bool,
+}
+
+/// A key that has parked rows on a lane's shelf, or a dead letter that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParkedKey {
+    /// The key.
+    pub order: OrderKey,
+    /// Its rows with [`ShelfState::Parked`].
+    pub rows: u64,
+    /// Whether a dead letter with [`ShelfRow::holds`] stands before them.
+    pub held: bool,
 }
 
 /// A change to a lane's shelf.
@@ -282,8 +295,8 @@ pub struct LaneRecord {
     pub kind: Box<str>,
     /// Where it stands.
     pub progress: Progress,
-    /// Its parked keys, each with how many rows it has on the shelf.
-    pub parked: Vec<(OrderKey, u64)>,
+    /// Its parked keys.
+    pub parked: Vec<ParkedKey>,
     /// Whether an operator paused it.
     pub paused: bool,
 }
