@@ -9,3 +9,4 @@ pub mod destinations;
 pub mod domain;
 pub mod ingress;
 pub mod journal;
+pub mod vendors;

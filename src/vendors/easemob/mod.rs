@@ -1,0 +1,1 @@
+//! Easemob KeFu (环信客服云): its webhook and its API.

@@ -1,0 +1,1 @@
+//! Laigu (来鼓) and Meiqia (美洽), which share one code base: their pushes and their API.
