@@ -16,10 +16,18 @@
 //! again after a crash, and every repeat is idempotent by position.
 
 use crate::domain::{
-    DeadCause, DestinationName, Event, EventId, Incarnation, NewEvent, Offset, OrderKey, Partition, ReplayJob,
-    RouteName, Routed, RoutedRow, Timestamp,
+    DeadCause, Decision, DestinationName, Event, EventId, Incarnation, NewEvent, Offset, OrderKey, Partition,
+    ReplayJob, RouteName, Routed, RoutedRow, Timestamp,
 };
 use std::{sync::Arc, time::Duration};
+
+pub mod budget;
+pub mod ids;
+pub mod memory;
+pub mod memory_state;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod tail;
 
 /// The next row number of each log of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,7 +82,16 @@ pub struct Batch {
     /// New events, each with whether its id had come before with another body.
     pub events: Vec<(NewEvent, bool)>,
     /// New decisions about events that are committed already.
-    pub routed: Vec<RoutedRow>,
+    pub routed: Vec<NewRouted>,
+}
+
+/// A decision on its way into ROUTED, with the event it is about, so that those who keep up need not read it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRouted {
+    /// The row.
+    pub row: RoutedRow,
+    /// The event at `row.event`.
+    pub event: Arc<Event>,
 }
 
 /// Where a committed batch stands.
@@ -111,6 +128,9 @@ pub trait Appender: Send {
     fn heads(&self) -> Heads;
     /// The run that writes; part of the ids of the events it appends.
     fn incarnation(&self) -> Incarnation;
+    /// The first event of the segment that is written to now. When it moves on, the ids before it belong to a
+    /// segment that waits to be sealed.
+    fn segment_start(&self) -> Offset;
     /// Writes a batch, synced, all or nothing.
     ///
     /// # Errors
@@ -155,6 +175,18 @@ pub enum Wanted {
     Destination(DestinationName),
     /// Those with a dead route, or dead as a whole.
     Dead,
+}
+
+impl Wanted {
+    /// Whether a decision concerns this reader.
+    #[must_use]
+    pub fn matches(&self, decision: &Decision) -> bool {
+        match self {
+            Self::All => true,
+            Self::Destination(name) => decision.targets.iter().any(|target| target.destination == *name),
+            Self::Dead => !decision.dead.is_empty(),
+        }
+    }
 }
 
 /// Who reads a log and keeps a mark in it.
