@@ -24,7 +24,6 @@ use std::{sync::Arc, time::Duration};
 pub mod budget;
 pub mod ids;
 pub mod memory;
-pub mod memory_state;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod tail;

@@ -282,7 +282,7 @@ mod tests {
         domain::{DestinationName, Incarnation, Offset, Partition},
         journal::{
             Batch, Entry, Heads, Log, Page, ReadLimit, Wanted, WriteError,
-            memory::{CommitOutcome, MemoryJournal, MemoryLog},
+            memory::{CommitOutcome, MemoryJournal, ends::MemoryLog},
             samples,
         },
     };

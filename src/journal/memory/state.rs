@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{Offset, OrderKey, Partition, RouteName},
-    journal::{LaneName, LaneRecord, Progress, Receipt, Settlement, ShelfChange, ShelfRow, ShelfState},
+    journal::{LaneName, LaneRecord, ParkedKey, Progress, Receipt, Settlement, ShelfChange, ShelfRow, ShelfState},
 };
 use std::collections::BTreeMap;
 
@@ -87,12 +87,17 @@ impl StateImage {
 }
 
 impl LaneImage {
-    fn parked(&self) -> Vec<(OrderKey, u64)> {
-        let mut counts = BTreeMap::new();
-        let parked = self.shelf.values().filter(|row| row.state == ShelfState::Parked);
-        for order in parked.filter_map(|row| row.order) {
-            *counts.entry(order).or_insert(0) += 1;
+    fn parked(&self) -> Vec<ParkedKey> {
+        let mut keys = BTreeMap::new();
+        for row in self.shelf.values() {
+            let Some(order) = row.order else { continue };
+            let parked = row.state == ShelfState::Parked;
+            if parked || row.holds {
+                let key = keys.entry(order).or_insert(ParkedKey { order, rows: 0, held: false });
+                key.rows += u64::from(parked);
+                key.held |= row.holds && !parked;
+            }
         }
-        counts.into_iter().collect()
+        keys.into_values().collect()
     }
 }

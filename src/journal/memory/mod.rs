@@ -7,16 +7,18 @@
 //! After a sync error the store refuses every write until [`MemoryJournal::crash`], as the process that owned it
 //! must. Handles taken before a crash are fenced afterwards.
 
+pub mod ends;
+pub mod state;
+
 use crate::{
-    domain::{Event, EventId, Incarnation, Offset, OrderKey, Partition, Routed},
+    domain::{Event, Incarnation, Offset, Partition, Routed},
     journal::{
-        Appended, Appender, Batch, Damage, Entry, Heads, LaneName, LaneRecord, Log, Page, ReadError, ReadLimit,
-        Settlement, ShelfRow, State, Wanted, WriteError,
-        budget::Budget,
-        ids::{IdPair, Known, SealedIds, UnsealedIds},
-        memory_state::StateImage,
+        Appended, Batch, Damage, Entry, Heads, Settlement, WriteError,
+        ids::{IdPair, UnsealedIds},
     },
 };
+use ends::{MemoryAppender, MemoryLog, MemorySealedIds, MemoryState};
+use state::StateImage;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -228,6 +230,12 @@ impl MemoryJournal {
         ids
     }
 
+    /// All that was settled so far.
+    #[must_use]
+    pub fn state_image(&self) -> StateImage {
+        self.world().state.clone()
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -253,186 +261,6 @@ impl World {
     fn fail(&mut self, what: &str) -> WriteError {
         self.broken = Some(format!("{what} failed before"));
         WriteError::Sync(format!("{what}: planned fault"))
-    }
-}
-
-/// [`Appender`] of a [`MemoryJournal`].
-#[derive(Debug)]
-pub struct MemoryAppender {
-    journal: MemoryJournal,
-    partition: Partition,
-    incarnation: Incarnation,
-    fence: u64,
-}
-
-impl Appender for MemoryAppender {
-    fn heads(&self) -> Heads {
-        self.journal.log().heads(self.partition)
-    }
-
-    fn incarnation(&self) -> Incarnation {
-        self.incarnation
-    }
-
-    fn segment_start(&self) -> Offset {
-        let mut start = 0;
-        self.journal.partition(self.partition, |image| start = image.segment_start);
-        start
-    }
-
-    fn append(&mut self, batch: &Batch) -> Result<Appended, WriteError> {
-        let mut world = self.journal.world();
-        world.check(self.fence)?;
-        let Some(image) = world.partitions.get_mut(usize::from(self.partition.0)) else {
-            return Err(WriteError::Fenced);
-        };
-        match image.outcomes.pop_front().unwrap_or_default() {
-            CommitOutcome::Ok => return Ok(image.apply(self.partition, self.incarnation, batch)),
-            CommitOutcome::Full => return Err(WriteError::Full("planned fault".to_owned())),
-            CommitOutcome::Failed | CommitOutcome::Lost => {}
-            CommitOutcome::Resurrected => image.resurrected.push((self.incarnation, batch.clone())),
-        }
-        Err(world.fail("append"))
-    }
-}
-
-/// [`Log`] of a [`MemoryJournal`].
-#[derive(Debug, Clone)]
-pub struct MemoryLog {
-    journal: MemoryJournal,
-}
-
-impl MemoryLog {
-    fn read<R>(&self, partition: Partition, work: impl FnOnce(&PartitionImage) -> R) -> Result<R, ReadError> {
-        let world = self.journal.world();
-        let image = world.partitions.get(usize::from(partition.0));
-        image.map(work).ok_or_else(|| ReadError(format!("there is no partition {}", partition.0)))
-    }
-}
-
-impl Log for MemoryLog {
-    fn heads(&self, partition: Partition) -> Heads {
-        self.read(partition, PartitionImage::heads).unwrap_or_default()
-    }
-
-    fn events(&self, partition: Partition, from: Offset, limit: ReadLimit) -> Result<Page<Event>, ReadError> {
-        self.read(partition, |image| {
-            let start = from.max(image.first.events);
-            let mut page = Page { rows: Vec::new(), next: start, gone: start.saturating_sub(from) };
-            let mut budget = Budget::new(limit);
-            for (offset, event) in rows_from(&image.events, start) {
-                if budget.is_spent(page.rows.len()) {
-                    break;
-                }
-                budget.spend(event.body.len());
-                page.rows.push(image.event_entry(event));
-                page.next = offset + 1;
-            }
-            page
-        })
-    }
-
-    fn routed(
-        &self,
-        partition: Partition,
-        from: Offset,
-        wanted: &Wanted,
-        limit: ReadLimit,
-    ) -> Result<Page<Routed>, ReadError> {
-        self.read(partition, |image| {
-            let start = from.max(image.first.routed);
-            let mut page = Page { rows: Vec::new(), next: start, gone: start.saturating_sub(from) };
-            let mut budget = Budget::new(limit);
-            for (offset, routed) in rows_from(&image.routed, start) {
-                if budget.is_spent(page.rows.len()) {
-                    break;
-                }
-                if wanted.matches(&routed.row.decision) {
-                    budget.spend(routed.event.body.len());
-                    page.rows.push(image.routed_entry(routed));
-                }
-                page.next = offset + 1;
-            }
-            page
-        })
-    }
-
-    fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, ReadError> {
-        self.read(id.position.partition, |image| {
-            let offset = id.position.offset;
-            let (_, event) = rows_from(&image.events, offset).next().filter(|_| offset >= image.first.events)?;
-            (event.id == id && !image.damaged_events.contains(&offset)).then(|| Arc::clone(event))
-        })
-    }
-}
-
-/// [`State`] of a [`MemoryJournal`].
-#[derive(Debug)]
-pub struct MemoryState {
-    journal: MemoryJournal,
-    fence: u64,
-}
-
-impl State for MemoryState {
-    fn lanes(&self) -> Result<Vec<LaneRecord>, ReadError> {
-        Ok(self.journal.world().state.lanes())
-    }
-
-    fn register(&mut self, lanes: &[LaneRecord]) -> Result<(), WriteError> {
-        let mut world = self.journal.world();
-        world.check(self.fence)?;
-        match world.settle_outcomes.pop_front().unwrap_or_default() {
-            CommitOutcome::Ok => {
-                world.state.register(lanes);
-                Ok(())
-            }
-            CommitOutcome::Full => Err(WriteError::Full("planned fault".to_owned())),
-            CommitOutcome::Failed | CommitOutcome::Lost | CommitOutcome::Resurrected => Err(world.fail("register")),
-        }
-    }
-
-    fn settle(&mut self, settlements: &[Settlement]) -> Result<(), WriteError> {
-        let mut world = self.journal.world();
-        world.check(self.fence)?;
-        match world.settle_outcomes.pop_front().unwrap_or_default() {
-            CommitOutcome::Ok => {
-                settlements.iter().for_each(|settlement| world.state.settle(settlement));
-                return Ok(());
-            }
-            CommitOutcome::Full => return Err(WriteError::Full("planned fault".to_owned())),
-            CommitOutcome::Failed | CommitOutcome::Lost => {}
-            CommitOutcome::Resurrected => world.resurrected.extend_from_slice(settlements),
-        }
-        Err(world.fail("settle"))
-    }
-
-    fn parked(
-        &self,
-        lane: &LaneName,
-        partition: Partition,
-        order: OrderKey,
-        rows: usize,
-    ) -> Result<Vec<ShelfRow>, ReadError> {
-        Ok(self.journal.world().state.parked(lane, partition, order, rows))
-    }
-}
-
-/// [`SealedIds`] of one partition of a [`MemoryJournal`].
-#[derive(Debug, Clone)]
-pub struct MemorySealedIds {
-    journal: MemoryJournal,
-    partition: Partition,
-}
-
-impl SealedIds for MemorySealedIds {
-    fn find(&self, id_hash: u64, body_hash: u64) -> Known {
-        let mut known = Known::New;
-        self.journal.partition(self.partition, |image| {
-            if let Some(bodies) = image.sealed.get(&id_hash) {
-                known = if bodies.contains(&body_hash) { Known::Duplicate } else { Known::Conflict };
-            }
-        });
-        known
     }
 }
 
