@@ -11,7 +11,16 @@
 //! What an outlet promises the lane: exactly one [`Report::Outcome`] for every ticket, within a deadline of its
 //! own (at the latest when the connection is given up), and before it reports `Up` again.
 
-use crate::domain::{Attempt, Failure, StopReason, Timestamp};
+pub mod file;
+pub mod message;
+pub mod splice;
+pub mod traceparent;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+
+use crate::domain::{Attempt, DestinationName, Failure, StopReason, Timestamp};
+use std::pin::Pin;
 use tokio::sync::mpsc;
 
 /// What became of a try.
@@ -57,6 +66,24 @@ pub enum Order {
     /// Try at once whether the destination takes things again (`resume`, reload): declares again what it may.
     Probe,
 }
+
+/// What every outlet is started with, beside the settings of its kind.
+///
+/// Each kind has a `start(common: Common, settings: &…) -> (Outlet, OutletTask)` that returns at once: what is
+/// wrong with the destination is reported, not returned.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// The destination, for log lines and names of connections.
+    pub name: DestinationName,
+    /// How many tries may be out at a time.
+    pub window: usize,
+    /// What stands before the types of events.
+    pub prefixes: message::TypePrefixes,
+}
+
+/// What an outlet does, for the caller to spawn where someone waits for it. It ends soon after the lane's end of
+/// the outlet is dropped, and not before.
+pub type OutletTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The lane's end of an outlet. Dropping it ends the outlet's task, which may leave tries unanswered.
 #[derive(Debug)]

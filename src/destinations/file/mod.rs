@@ -1,0 +1,226 @@
+//! The file destination: one CloudEvents object a line, written and synced before it counts as delivered.
+//!
+//! A task owns the destination; the writing happens on a blocking thread. Whatever waits is one batch: one write,
+//! one sync, then every line of it is [`Outcome::Taken`]; the sync is what makes batches, no timer does. After an
+//! error nothing of the batch counts, what is not synced is taken back, and the folder is tried every second. A
+//! crash in between leaves lines that are written again: the duplicates that the contract allows, at most one
+//! window of them.
+
+pub mod folder;
+pub mod line;
+mod writer;
+
+use crate::{
+    config::settings::FileFolder,
+    destinations::{Common, Order, Outlet, OutletState, OutletTask, Report, Socket, outlet},
+    domain::{Attempt, DestinationName, StopReason, Timestamp},
+};
+use std::{panic, time::Duration};
+use tokio::{sync::mpsc::error::SendError, task, time};
+use tracing::{info, warn};
+use writer::{Writer, Written};
+
+/// How often a folder that cannot be written is tried.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// A disk that takes longer than this for a batch is reported; it is waited for all the same.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Starts a file destination.
+#[must_use]
+pub fn start(common: Common, settings: &FileFolder) -> (Outlet, OutletTask) {
+    let (outlet, socket) = outlet(common.window);
+    let writer = Writer::new(settings.path.clone(), common.prefixes);
+    let task = Task { name: common.name, socket, state: None };
+    (outlet, Box::pin(async move { task.run(writer).await.unwrap_or_default() }))
+}
+
+/// The outlet ends: the lane is gone, or the runtime is.
+#[derive(Debug)]
+struct Ended;
+
+impl From<SendError<Report>> for Ended {
+    fn from(_: SendError<Report>) -> Self {
+        Self
+    }
+}
+
+/// What to do next.
+enum Next {
+    Write(Vec<Attempt>),
+    Probe,
+}
+
+struct Task {
+    name: DestinationName,
+    socket: Socket,
+    /// What was reported last; `None` before the first report.
+    state: Option<OutletState>,
+}
+
+impl Task {
+    async fn run(mut self, mut writer: Writer) -> Result<(), Ended> {
+        let mut next = Next::Probe;
+        loop {
+            let written;
+            (writer, written) = self.work(writer, next).await?;
+            if !written.outcomes.is_empty() {
+                self.socket.reports.send(Report::Outcomes(written.outcomes)).await?;
+            }
+            self.report(written.state).await?;
+            next = self.next().await?;
+        }
+    }
+
+    /// Waits for work. Everything that lies ready becomes one batch: at most a window, by the lane's promise.
+    async fn next(&mut self) -> Result<Next, Ended> {
+        let up = self.state == Some(OutletState::Up);
+        let order = tokio::select! {
+            order = self.socket.orders.recv() => order.ok_or(Ended)?,
+            () = time::sleep(PROBE_EVERY), if !up => return Ok(Next::Probe),
+        };
+        let mut batch = Vec::new();
+        let mut order = Some(order);
+        while let Some(found) = order {
+            match found {
+                Order::Publish(attempts) if batch.is_empty() => batch = attempts,
+                Order::Publish(attempts) => batch.extend(attempts),
+                // A batch asks the disk as well as a probe does.
+                Order::Probe => {}
+            }
+            order = self.socket.orders.try_recv().ok();
+        }
+        Ok(if batch.is_empty() { Next::Probe } else { Next::Write(batch) })
+    }
+
+    /// Lets a blocking thread do it. Not cancel safe: a writer that is dropped half-way loses its outcomes.
+    async fn work(&mut self, mut writer: Writer, next: Next) -> Result<(Writer, Written), Ended> {
+        let mut work = task::spawn_blocking(move || {
+            let written = match next {
+                Next::Write(batch) => writer.write(&batch, Timestamp::now()),
+                Next::Probe => writer.probe(),
+            };
+            (writer, written)
+        });
+        let done = loop {
+            match time::timeout(STALL, &mut work).await {
+                Ok(done) => break done,
+                Err(_) => {
+                    let words = format!("the disk has not answered for {} s", STALL.as_secs());
+                    self.report(OutletState::Stopped(StopReason::Down, words.into())).await?;
+                }
+            }
+        };
+        done.map_err(|error| match error.try_into_panic() {
+            Ok(bug) => panic::resume_unwind(bug),
+            Err(_cancelled) => Ended,
+        })
+    }
+
+    /// Tells the lane if there is news.
+    async fn report(&mut self, state: OutletState) -> Result<(), Ended> {
+        if self.state.as_ref() == Some(&state) {
+            return Ok(());
+        }
+        match &state {
+            OutletState::Up => info!(destination = %self.name, "the folder can be written"),
+            OutletState::Stopped(reason, words) => {
+                warn!(destination = %self.name, reason = reason.as_str(), "{words}; trying every second");
+            }
+        }
+        self.state = Some(state.clone());
+        Ok(self.socket.reports.send(Report::State { state, since: Timestamp::now() }).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::start;
+    use crate::{
+        config::settings::FileFolder,
+        destinations::{
+            Common, Order, Outcome, Outlet, OutletState, Report,
+            fixtures::{attempt, event},
+            message::TypePrefixes,
+        },
+        domain::{DestinationName, FailureKind, StopReason},
+    };
+    use std::{fs, path::Path, time::Duration};
+
+    fn open(path: &Path) -> Outlet {
+        let name = DestinationName::parse("out").unwrap();
+        let common = Common { name, window: 64, prefixes: TypePrefixes::default() };
+        let (outlet, task) = start(common, &FileFolder { path: path.to_owned() });
+        tokio::spawn(task);
+        outlet
+    }
+
+    async fn next(outlet: &mut Outlet) -> Report {
+        let wait = tokio::time::timeout(Duration::from_secs(20), outlet.reports.recv());
+        wait.await.expect("a report within 20 s").expect("the outlet lives")
+    }
+
+    async fn expect_state(outlet: &mut Outlet, good: impl Fn(&OutletState) -> bool) {
+        match next(outlet).await {
+            Report::State { state, .. } if good(&state) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn publish(outlet: &mut Outlet, tickets: std::ops::Range<u64>) {
+        let batch = tickets.map(|ticket| attempt(event("{}"), ticket, Vec::new())).collect();
+        outlet.orders.send(Order::Publish(batch)).await.unwrap();
+    }
+
+    fn lines(path: &Path) -> usize {
+        let files = fs::read_dir(path).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+        files.map(|text| text.lines().count()).sum()
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_stands_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/out");
+        let mut outlet = open(&path);
+        expect_state(&mut outlet, |state| *state == OutletState::Up).await;
+        publish(&mut outlet, 1..4).await;
+        let Report::Outcomes(outcomes) = next(&mut outlet).await else { panic!("no outcomes") };
+        let tickets: Vec<u64> = outcomes.iter().map(|(ticket, _)| *ticket).collect();
+        assert_eq!(tickets, [1, 2, 3]);
+        for (_, outcome) in outcomes {
+            let Outcome::Taken { answer } = outcome else { panic!("{outcome:?}") };
+            assert!(path.join(&*answer).is_file(), "{answer}");
+        }
+        assert_eq!(lines(&path), 3);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_made_stops_the_lane_until_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        fs::write(&path, "in the way").unwrap();
+        let mut outlet = open(&path);
+        let down = |state: &OutletState| matches!(state, OutletState::Stopped(StopReason::Down, words) if words.contains("out"));
+        expect_state(&mut outlet, down).await;
+        publish(&mut outlet, 1..2).await;
+        let Report::Outcomes(outcomes) = next(&mut outlet).await else { panic!("no outcomes") };
+        let Some((1, Outcome::Failed(failure))) = outcomes.first() else { panic!("{outcomes:?}") };
+        assert_eq!(failure.kind, FailureKind::Lane(StopReason::Down));
+        fs::remove_file(&path).unwrap();
+        expect_state(&mut outlet, |state| *state == OutletState::Up).await;
+        publish(&mut outlet, 1..2).await;
+        assert!(matches!(next(&mut outlet).await, Report::Outcomes(_)));
+        assert_eq!(lines(&path), 1);
+    }
+
+    #[tokio::test]
+    async fn two_destinations_do_not_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = open(folder.path());
+        expect_state(&mut first, |state| *state == OutletState::Up).await;
+        let mut second = open(folder.path());
+        let taken = |state: &OutletState| matches!(state, OutletState::Stopped(StopReason::Misconfigured, _));
+        expect_state(&mut second, taken).await;
+        drop(first);
+        expect_state(&mut second, |state| *state == OutletState::Up).await;
+    }
+}
