@@ -1,0 +1,221 @@
+//! The tables behind the tidy rules: layers from the bottom up, homes of crates, words that must not stay.
+
+/// The longest a file may be, in lines.
+pub const LINES_MAX: usize = 450;
+
+/// Files that may be longer, to a bound of their own: tables in which one looks things up rather than reads.
+pub const LONGER: &[(&str, usize)] = &[("src/config/settings.rs", 500)];
+
+/// A part of the program.
+pub struct Layer {
+    /// As imports name it.
+    pub name: &'static str,
+    /// Where it lies: a file, or a folder with its `/`.
+    pub path: &'static str,
+    /// What it may import; all of it stands above this row.
+    pub may_use: &'static [&'static str],
+}
+
+const fn layer(name: &'static str, path: &'static str, may_use: &'static [&'static str]) -> Layer {
+    Layer { name, path, may_use }
+}
+
+/// Who may import whom, from the bottom up. A seam (`journal`, `destinations`, `ingress`: the trait and its plain
+/// values in `mod.rs`) stands lower than what implements it.
+pub const LAYERS: &[Layer] = &[
+    layer("lib", "src/lib.rs", &[]),
+    layer("domain", "src/domain/", &[]),
+    layer("journal", "src/journal/", &["domain"]),
+    layer("config", "src/config/", &["domain", "journal"]),
+    layer("core", "src/core/", &["domain", "journal", "config"]),
+    layer("metrics", "src/metrics.rs", &["domain", "journal", "config", "core"]),
+    layer("telemetry", "src/telemetry.rs", &["domain", "config"]),
+    // Parts: each does one thing with the outside, and none knows another.
+    layer("journal::memory", "src/journal/memory", &["domain", "journal", "core"]),
+    layer("journal::sqlite", "src/journal/sqlite", &["domain", "journal", "config", "core", "metrics"]),
+    layer("destinations", "src/destinations/", &["domain", "journal", "config", "core", "metrics"]),
+    layer("routing", "src/routing/", &["domain", "journal", "config", "core"]),
+    layer("vendors", "src/vendors/", &["domain", "journal", "config", "core", "metrics"]),
+    layer("enrich", "src/enrich/", &["domain", "journal", "config", "core", "metrics", "vendors"]),
+    layer("sandbox", "src/sandbox/", &["domain", "config", "vendors"]),
+    layer("retention", "src/retention.rs", &["domain", "journal", "config", "core", "metrics", "journal::sqlite"]),
+    // Stages: they meet in `app` only.
+    layer("ingress", "src/ingress/", &["domain", "journal", "config", "core", "metrics", "vendors"]),
+    layer(
+        "lanes",
+        "src/lanes/",
+        &["domain", "journal", "config", "core", "metrics", "destinations", "enrich", "routing", "vendors"],
+    ),
+    layer(
+        "admin",
+        "src/admin/",
+        &["domain", "journal", "config", "core", "metrics", "destinations", "routing", "vendors"],
+    ),
+    // The top.
+    layer(
+        "app",
+        "src/app",
+        &[
+            "domain",
+            "journal",
+            "config",
+            "core",
+            "metrics",
+            "telemetry",
+            "journal::sqlite",
+            "journal::memory",
+            "destinations",
+            "routing",
+            "vendors",
+            "enrich",
+            "sandbox",
+            "retention",
+            "ingress",
+            "lanes",
+            "admin",
+        ],
+    ),
+    layer(
+        "cli",
+        "src/cli/",
+        &[
+            "domain",
+            "journal",
+            "config",
+            "core",
+            "metrics",
+            "telemetry",
+            "journal::sqlite",
+            "destinations",
+            "routing",
+            "vendors",
+            "enrich",
+            "sandbox",
+            "retention",
+            "ingress",
+            "app",
+        ],
+    ),
+    layer("main", "src/main.rs", &["cli", "app", "telemetry"]),
+];
+
+/// Whether a row's path covers a file: the file itself, or the folder it is in.
+pub fn begins(row: &str, path: &str) -> bool {
+    path.strip_prefix(row).is_some_and(|rest| row.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '.']))
+}
+
+/// Where a third-party crate may be named.
+pub enum Home {
+    /// A word of the language here.
+    Anywhere,
+    /// Everywhere but there.
+    NotIn(&'static [&'static str]),
+    /// There alone.
+    Only(&'static [&'static str]),
+}
+
+/// What decides without doing: no runtime, no clock, no chance, no I/O.
+const PURE: &[&str] = &["src/domain/", "src/core/", "src/routing/"];
+
+/// The home of every dependency.
+pub const CRATES: &[(&str, Home)] = &[
+    ("axum", Home::Only(&["src/admin/", "src/sandbox/"])),
+    ("http", Home::Only(&["src/ingress/", "src/admin/", "src/vendors/", "src/sandbox/"])),
+    ("http_body_util", Home::Only(&["src/ingress/", "src/admin/"])),
+    ("hyper", Home::Only(&["src/ingress/"])),
+    ("hyper_util", Home::Only(&["src/ingress/"])),
+    ("tokio", Home::NotIn(PURE)),
+    ("tokio_util", Home::NotIn(PURE)),
+    ("tokio_rustls", Home::Only(&["src/ingress/", "src/destinations/rabbitmq"])),
+    ("tokio_stream", Home::NotIn(PURE)),
+    ("futures_util", Home::NotIn(PURE)),
+    ("bytes", Home::Anywhere),
+    ("ipnet", Home::Only(&["src/config/", "src/ingress/"])),
+    ("listenfd", Home::Only(&["src/ingress/", "src/app"])),
+    ("serde", Home::Anywhere),
+    ("serde_json", Home::Anywhere),
+    ("serde_saphyr", Home::Only(&["src/config/"])),
+    ("annotate_snippets", Home::Only(&["src/config/"])),
+    ("jiff", Home::Only(&["src/domain/", "src/vendors/", "src/cli/"])),
+    ("memchr", Home::Anywhere),
+    ("hmac", Home::Only(&["src/vendors/"])),
+    ("sha1", Home::Only(&["src/vendors/"])),
+    ("sha2", Home::Only(&["src/vendors/", "src/domain/hashing.rs"])),
+    ("siphasher", Home::Only(&["src/domain/hashing.rs"])),
+    ("subtle", Home::Only(&["src/domain/", "src/vendors/"])),
+    ("hex", Home::Anywhere),
+    ("base64", Home::Anywhere),
+    ("secrecy", Home::Only(&["src/domain/secret.rs"])),
+    ("fastrand", Home::NotIn(PURE)),
+    ("getrandom", Home::NotIn(PURE)),
+    ("xorf", Home::Only(&["src/journal/sqlite/"])),
+    ("cel", Home::Only(&["src/routing/"])),
+    ("minijinja", Home::Only(&["src/routing/", "src/admin/console"])),
+    ("lapin", Home::Only(&["src/destinations/rabbitmq"])),
+    ("rdkafka", Home::Only(&["src/destinations/kafka"])),
+    ("reqwest", Home::Only(&["src/vendors/", "src/cli/"])),
+    ("rustls", Home::NotIn(PURE)),
+    ("url", Home::NotIn(PURE)),
+    ("clap", Home::Only(&["src/cli/", "src/main.rs"])),
+    ("clap_complete", Home::Only(&["src/cli/"])),
+    ("thiserror", Home::Anywhere),
+    ("anyhow", Home::Only(&["src/app", "src/cli/", "src/main.rs"])),
+    ("arc_swap", Home::NotIn(PURE)),
+    ("tracing", Home::NotIn(PURE)),
+    ("tracing_subscriber", Home::Only(&["src/telemetry.rs"])),
+    ("prometheus_client", Home::Only(&["src/metrics.rs"])),
+    ("rusqlite", Home::Only(&["src/journal/sqlite/"])),
+];
+
+/// A text that must not stay in the source.
+pub struct Word {
+    /// The text.
+    pub text: &'static str,
+    /// Why not.
+    pub why: &'static str,
+    /// Whether it counts in comments and literals too.
+    pub in_comments: bool,
+    /// Where it counts.
+    pub within: &'static [&'static str],
+    /// Where it may be all the same.
+    pub except: &'static [&'static str],
+}
+
+const ALL: &[&str] = &["src/", "tests/", "benches/", "fuzz/"];
+const UNFINISHED: &str = "finish it, or leave it out and say so";
+const PRINTS: &str = "commands print; everything else uses tracing";
+const PRINTERS: &[&str] = &["src/cli/", "src/main.rs"];
+const OUTSIDE: &str = "the machines take time, chance and the world as inputs";
+
+const fn word(text: &'static str, why: &'static str, in_comments: bool) -> Word {
+    Word { text, why, in_comments, within: ALL, except: &[] }
+}
+
+const fn print(text: &'static str) -> Word {
+    Word { text, why: PRINTS, in_comments: false, within: &["src/"], except: PRINTERS }
+}
+
+const fn outside(text: &'static str) -> Word {
+    Word { text, why: OUTSIDE, in_comments: false, within: PURE, except: &["src/domain/time.rs"] }
+}
+
+/// Words that must not stay. Those that this file would trip over are written in two halves.
+pub const WORDS: &[Word] = &[
+    word("todo!", UNFINISHED, false),
+    word("unimplemented!", UNFINISHED, false),
+    word("dbg!", "left over from a search", false),
+    word("#[ignore", "a test that does not run proves nothing", false),
+    word(concat!("TO", "DO"), "do it, or open an issue", true),
+    word(concat!("FIX", "ME"), "fix it, or open an issue", true),
+    print("println!"),
+    print("print!"),
+    print("eprintln!"),
+    print("eprint!"),
+    outside("SystemTime"),
+    outside("Instant::now"),
+    outside("std::fs"),
+    outside("std::net::Tcp"),
+    outside("thread::"),
+    outside("async fn"),
+    outside("async move"),
+];
