@@ -1,1 +1,3 @@
 //! Easemob KeFu (环信客服云): its webhook and its API.
+
+pub mod api;
