@@ -3,5 +3,7 @@
 //! Each machine is a `step(now, input, effects)`: shells carry the effects out and bring the outcomes back, so that
 //! the same code runs in production and, from a seed, in the simulator (`tests/sim`).
 
+pub mod intake;
+pub mod lane;
 pub mod rate;
 pub mod retry;

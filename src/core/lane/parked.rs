@@ -1,0 +1,190 @@
+//! Keys whose deliveries wait on the shelf: how they get there, and how they come back in order.
+//!
+//! A key is parked when its failing delivery keeps the lane from reading on, when a dead letter holds it
+//! (`on_dead: park`), or when it has so many deliveries that they would fill the buffer. While it is parked, later
+//! deliveries join it on the shelf; what is left of it in memory goes first. Coming back, its rows are loaded a few at
+//! a time; when none is left, the key is as any other.
+
+use crate::{
+    core::lane::{
+        Effect, Item,
+        keys::{Past, Pending},
+        step::{Lane, Timer},
+    },
+    domain::{DeadCause, Offset, OrderKey, RouteName, Timestamp},
+    journal::{Ending, ShelfChange, ShelfRow, ShelfState},
+};
+use std::time::Duration;
+
+/// At most so many rows of one key are loaded at a time.
+const LOAD_ROWS: usize = 64;
+
+/// The pause before rows that are not durable yet are asked for again.
+const LOAD_PAUSE: Duration = Duration::from_millis(20);
+
+/// What identifies a row of a lane's shelf.
+pub type ShelfKey = (Offset, Option<RouteName>);
+
+/// A parked key.
+#[derive(Debug, Default)]
+pub struct Parked {
+    /// Its parked rows on the shelf, those loaded included.
+    pub rows: u64,
+    /// Whether a dead letter holds it.
+    pub held: bool,
+    /// Whether its rows are being loaded.
+    pub loading: bool,
+    /// What happened to its first row so far.
+    pub past: Past,
+}
+
+impl<T: Clone> Lane<T> {
+    /// Lays all of a key's deliveries on the shelf and tries them again from there.
+    pub(super) fn park(&mut self, now: Timestamp, order: OrderKey) {
+        self.stop_waiting(order);
+        let Some(queue) = self.keys.remove(&order) else { return };
+        self.buffered -= queue.len();
+        let past = Past { attempts: queue.first.attempts, returned: queue.first.returned };
+        self.parked.entry(order).or_default().past = past;
+        for pending in std::iter::once(queue.first).chain(queue.rest) {
+            self.put_aside(now, pending);
+        }
+        let pause = crate::core::retry::pause(past.attempts, &self.config.retry, u32::MAX);
+        self.timers.insert((now.plus(pause), Timer::Parked(order)));
+    }
+
+    /// Marks a key as held by its first delivery, which dies, and lays the others on the shelf.
+    pub(super) fn hold(&mut self, now: Timestamp, order: OrderKey) {
+        self.parked.entry(order).or_default().held = true;
+        let Some(queue) = self.keys.get_mut(&order) else { return };
+        let rest = std::mem::take(&mut queue.rest);
+        self.buffered -= rest.len();
+        for pending in rest {
+            self.put_aside(now, pending);
+        }
+    }
+
+    /// Lays one delivery of a parked key on the shelf; one that came from there stays where it is.
+    pub(super) fn put_aside(&mut self, now: Timestamp, pending: Pending<T>) {
+        if pending.shelved {
+            return;
+        }
+        if let Some(parked) = pending.item.order.and_then(|order| self.parked.get_mut(&order)) {
+            parked.rows += 1;
+        }
+        let row = shelf_row(&pending, ShelfState::Parked, None, pending.detail.clone(), false);
+        self.pending.shelf.push(ShelfChange::Put(row));
+        self.record(now, pending, Ending::Parked, "".into());
+    }
+
+    /// Forgets what was loaded of a parked key, to load it again at `until`.
+    pub(super) fn put_back(&mut self, order: OrderKey, until: Timestamp) {
+        self.stop_waiting(order);
+        if let Some(queue) = self.keys.remove(&order) {
+            self.buffered -= queue.len();
+        }
+        self.timers.insert((until, Timer::Parked(order)));
+    }
+
+    /// Lays a dead delivery on the shelf.
+    pub(super) fn lay_out(
+        &mut self,
+        now: Timestamp,
+        pending: Pending<T>,
+        cause: DeadCause,
+        detail: Box<str>,
+        holds: bool,
+    ) {
+        let row = shelf_row(&pending, ShelfState::Dead, Some(cause), detail.clone(), holds);
+        if pending.shelved {
+            self.left_the_shelf(&pending.item);
+        }
+        self.pending.shelf.push(ShelfChange::Put(row));
+        self.record(now, pending, Ending::Dead(cause), detail);
+    }
+
+    /// A parked row was delivered, or died: it is not this lane's to publish any more.
+    pub(super) fn left_the_shelf(&mut self, item: &Item<T>) {
+        self.off_shelf.0.insert((item.offset, item.route.clone()));
+        let Some(parked) = item.order.and_then(|order| self.parked.get_mut(&order)) else { return };
+        parked.rows = parked.rows.saturating_sub(1);
+        parked.past = Past::default();
+    }
+
+    /// Nothing of a key is left in memory: if it is parked, its shelf is next.
+    pub(super) fn key_is_empty(&mut self, now: Timestamp, order: OrderKey) {
+        if self.parked.get(&order).is_some_and(|parked| !parked.held && !parked.loading) {
+            self.timers.insert((now, Timer::Parked(order)));
+        }
+    }
+
+    /// Asks for a parked key's first rows, or lets the key go when there are none.
+    pub(super) fn load_parked(&mut self, now: Timestamp, order: OrderKey, effects: &mut Vec<Effect<T>>) {
+        let in_memory = self.keys.contains_key(&order);
+        let Some(parked) = self.parked.get_mut(&order).filter(|parked| !parked.held && !parked.loading) else { return };
+        if in_memory {
+            return;
+        }
+        if parked.rows == 0 {
+            self.parked.remove(&order);
+            return;
+        }
+        let room = self.config.read_ahead.saturating_sub(self.buffered);
+        if room == 0 {
+            self.timers.insert((now.plus(LOAD_PAUSE), Timer::Parked(order)));
+            return;
+        }
+        parked.loading = true;
+        effects.push(Effect::LoadShelf { order, rows: room.min(LOAD_ROWS) });
+    }
+
+    /// Takes a parked key's rows up again.
+    pub(super) fn shelf_loaded(&mut self, now: Timestamp, order: OrderKey, items: Vec<Item<T>>) {
+        let Some(parked) = self.parked.get_mut(&order) else { return };
+        parked.loading = false;
+        if parked.held {
+            return;
+        }
+        for item in items {
+            // What was taken off the shelf a moment ago may still be read there.
+            let key = (item.offset, item.route.clone());
+            if !self.off_shelf.0.contains(&key) && !self.off_shelf.1.contains(&key) {
+                self.enqueue(order, Pending::new(item, true));
+            }
+        }
+        if !self.keys.contains_key(&order) {
+            self.timers.insert((now.plus(LOAD_PAUSE), Timer::Parked(order)));
+        }
+    }
+
+    /// The dead letter that held a key is gone.
+    pub(super) fn released(&mut self, now: Timestamp, order: OrderKey) {
+        if let Some(parked) = self.parked.get_mut(&order) {
+            parked.held = false;
+            self.timers.insert((now, Timer::Parked(order)));
+        }
+    }
+}
+
+fn shelf_row<T>(
+    pending: &Pending<T>,
+    state: ShelfState,
+    cause: Option<DeadCause>,
+    detail: Box<str>,
+    holds: bool,
+) -> ShelfRow {
+    let item = &pending.item;
+    ShelfRow {
+        offset: item.offset,
+        route: item.route.clone(),
+        event: item.event,
+        order: item.order,
+        state,
+        cause,
+        detail,
+        attempts: pending.attempts,
+        first_at: pending.first_at,
+        last_at: pending.last_at,
+        holds,
+    }
+}

@@ -1,0 +1,523 @@
+//! The lane's step: inputs in, effects out.
+
+use crate::{
+    config::settings::{OnDead, Rate},
+    core::{
+        lane::{
+            COMMON_CAUSE_KEYS, Effect, Input, Item, LaneConfig, LaneState, Marks, PARKED_KEYS_MAX, SPAN_MAX, Settling,
+            Status,
+            keys::{ByKey, Past, Pending, Queue, Stage, mix, own_key},
+            parked::{Parked, ShelfKey},
+        },
+        retry::{self, History, Verdict},
+    },
+    destinations::{Outcome, OutletState},
+    domain::{DeadCause, Failure, FailureKind, Offset, OrderKey, StopReason, Timestamp},
+    journal::{Ending, LaneRecord},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The pause before the store is asked again after it could not read or write.
+const STORE_PAUSE: Duration = Duration::from_millis(250);
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// The first delivery of a key is to be tried again.
+    Key(OrderKey),
+    /// A parked key is to be tried again.
+    Parked(OrderKey),
+}
+
+/// One cause that failed many keys, with no success between.
+#[derive(Debug)]
+struct CommonCause {
+    kind: FailureKind,
+    detail: Box<str>,
+    /// When the lane stopped for it.
+    since: Timestamp,
+    /// When one delivery is tried, to see.
+    probe_at: Timestamp,
+    probes: u32,
+}
+
+/// A lane: see the [module](super).
+#[derive(Debug)]
+pub struct Lane<T> {
+    pub(super) config: LaneConfig,
+    pub(super) marks: Marks,
+    pub(super) keys: ByKey<Queue<T>>,
+    /// Keys whose first delivery may go out, each once.
+    ready: VecDeque<OrderKey>,
+    /// Keys whose first delivery waits for its next try, by its row.
+    waiting: BTreeSet<(Offset, OrderKey)>,
+    pub(super) timers: BTreeSet<(Timestamp, Timer)>,
+    /// The keys of tries that are out, by ticket minus `first_ticket`.
+    flights: VecDeque<Option<OrderKey>>,
+    first_ticket: u64,
+    pub(super) in_flight: usize,
+    pub(super) buffered: usize,
+    pub(super) parked: BTreeMap<OrderKey, Parked>,
+    pub(super) pending: Settling,
+    /// Deliveries that ended in `pending`, or in the settlement that is on its way.
+    pub(super) unsettled: (usize, usize),
+    /// Shelf rows that `pending`, or the settlement that is on its way, takes off the lane's hands.
+    pub(super) off_shelf: (BTreeSet<ShelfKey>, BTreeSet<ShelfKey>),
+    /// The settlement that is on its way, kept until it is durable.
+    pub(super) settling: Option<Arc<Settling>>,
+    pub(super) settle_again_at: Option<Timestamp>,
+    pub(super) settled_at: Timestamp,
+    pub(super) settled_watermark: Offset,
+    head: Offset,
+    reading: bool,
+    read_again_at: Option<Timestamp>,
+    outlet: OutletState,
+    common: Option<CommonCause>,
+    /// Keys that failed since the last success, and the cause they share.
+    failing: (Option<FailureKind>, BTreeSet<OrderKey>),
+    paused: bool,
+    /// How long the lane stood still for a common cause, in all, before `common`.
+    stood: Duration,
+    /// When the rate lets the next delivery go.
+    rate_at_micros: i64,
+    retried: u64,
+}
+
+impl<T: Clone> Lane<T> {
+    /// Takes up where the stored record left off. The outlet counts as down until it says otherwise.
+    #[must_use]
+    pub fn new(config: LaneConfig, record: &LaneRecord) -> Self {
+        let marks = Marks::restore(&record.progress);
+        let mut lane = Self {
+            config,
+            keys: ByKey::default(),
+            ready: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            flights: VecDeque::new(),
+            first_ticket: 0,
+            in_flight: 0,
+            buffered: 0,
+            parked: BTreeMap::new(),
+            pending: Settling::default(),
+            unsettled: (0, 0),
+            off_shelf: Default::default(),
+            settling: None,
+            settle_again_at: None,
+            settled_at: Timestamp::EPOCH,
+            settled_watermark: marks.watermark(),
+            head: marks.cursor(),
+            marks,
+            reading: false,
+            read_again_at: None,
+            outlet: OutletState::Stopped(StopReason::Down, "not connected yet".into()),
+            common: None,
+            failing: (None, BTreeSet::new()),
+            paused: record.paused,
+            stood: Duration::ZERO,
+            rate_at_micros: 0,
+            retried: 0,
+        };
+        for key in &record.parked {
+            lane.parked.insert(key.order, Parked { rows: key.rows, held: key.held, ..Parked::default() });
+            if !key.held {
+                lane.timers.insert((Timestamp::EPOCH, Timer::Parked(key.order)));
+            }
+        }
+        lane
+    }
+
+    /// Marks a row that is settled by what stands elsewhere: an event whose decision is in ROUTED. Before the first step.
+    pub fn settled_before(&mut self, offset: Offset) {
+        self.marks.settled_before(offset);
+    }
+
+    /// Takes an input at a time and appends what follows from it to `effects`.
+    pub fn step(&mut self, now: Timestamp, input: Input<T>, effects: &mut Vec<Effect<T>>) {
+        match input {
+            Input::Grown(head) => self.head = self.head.max(head),
+            Input::Page { next, items } => self.page(now, next, items),
+            Input::ReadFailed => {
+                self.reading = false;
+                self.read_again_at = Some(now.plus(STORE_PAUSE));
+            }
+            Input::Outcomes(outcomes) => {
+                for (ticket, outcome) in outcomes {
+                    self.outcome(now, ticket, outcome);
+                }
+            }
+            Input::Outlet(state) => self.outlet = state,
+            Input::Settled => self.settled(),
+            Input::SettleFailed => self.settle_again_at = Some(now.plus(STORE_PAUSE)),
+            Input::Shelf { order, items } => self.shelf_loaded(now, order, items),
+            Input::Released(order) => self.released(now, order),
+            Input::Pause(paused) => self.pause(now, paused),
+            Input::Configure(config) => self.config = config,
+            Input::Tick => {}
+        }
+        self.run_timers(now, effects);
+        self.pump(now, effects);
+        self.park_the_blocker(now);
+        self.read_on(now, effects);
+        self.settle(now, effects);
+    }
+
+    /// When [`Input::Tick`] is wanted at the latest, if nothing else comes.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let may_go_out = !self.paused && self.outlet == OutletState::Up;
+        let timer = self.timers.first().map(|(at, _)| *at).filter(|_| may_go_out && self.common.is_none());
+        let probe = self.common.as_ref().map(|common| common.probe_at).filter(|_| may_go_out && self.in_flight == 0);
+        let rate = (self.config.rate.is_some() && !self.ready.is_empty() && self.has_room())
+            .then(|| Timestamp::from_millis(self.rate_at_micros / 1_000 + 1));
+        [timer, probe, rate, self.read_again_at, self.settle_at()].into_iter().flatten().min()
+    }
+
+    fn pause(&mut self, now: Timestamp, paused: bool) {
+        self.paused = paused;
+        if !paused {
+            // Whoever lets it go on has looked at the cause.
+            self.end_common_cause(now);
+        }
+    }
+
+    /// What is to be seen of it.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            state: self.state(),
+            watermark: self.marks.watermark(),
+            in_flight: self.in_flight,
+            buffered: self.buffered,
+            parked_keys: self.parked.len(),
+            retried: self.retried,
+        }
+    }
+
+    fn state(&self) -> LaneState {
+        if self.paused {
+            return LaneState::Paused;
+        }
+        if let OutletState::Stopped(reason, detail) = &self.outlet {
+            return LaneState::Stopped(*reason, detail.clone());
+        }
+        if let Some(common) = &self.common {
+            let detail = format!("{COMMON_CAUSE_KEYS} keys failed alike: {}", common.detail);
+            return LaneState::Stopped(StopReason::Misconfigured, detail.into());
+        }
+        if self.too_many_parked() {
+            let detail = format!("more than {PARKED_KEYS_MAX} keys are parked");
+            return LaneState::Stopped(StopReason::Misconfigured, detail.into());
+        }
+        LaneState::Up
+    }
+
+    /// Then nothing new is read; what is parked goes on, for that is the way out.
+    fn too_many_parked(&self) -> bool {
+        self.parked.len() > PARKED_KEYS_MAX
+    }
+
+    /// Whether nothing may go out now, but for one probe of a lane that a common cause stopped.
+    fn stands_still(&self, now: Timestamp) -> bool {
+        if self.paused || self.outlet != OutletState::Up {
+            return true;
+        }
+        self.common.as_ref().is_some_and(|common| now < common.probe_at || self.in_flight > 0)
+    }
+
+    fn page(&mut self, now: Timestamp, next: Offset, items: Vec<Item<T>>) {
+        self.reading = false;
+        let mut wanted = Vec::with_capacity(items.len());
+        let mut deliveries: Vec<(Offset, u16)> = Vec::with_capacity(items.len());
+        for item in items {
+            if !self.marks.wants(item.offset, item.route.as_ref()) {
+                continue;
+            }
+            match deliveries.last_mut() {
+                Some((row, count)) if *row == item.offset => *count += 1,
+                _ => deliveries.push((item.offset, 1)),
+            }
+            wanted.push(item);
+        }
+        self.marks.enter(next.max(self.marks.cursor()), &deliveries);
+        let mut sibling = (0, 0);
+        for mut item in wanted {
+            sibling = if sibling.0 == item.offset { (item.offset, sibling.1 + 1) } else { (item.offset, 0) };
+            let order = *item.order.get_or_insert_with(|| own_key(item.offset, sibling.1));
+            if self.parked.contains_key(&order) {
+                self.put_aside(now, Pending::new(item, false));
+            } else {
+                self.enqueue(order, Pending::new(item, false));
+            }
+        }
+    }
+
+    /// Adds a delivery behind the others of its key.
+    pub(super) fn enqueue(&mut self, order: OrderKey, pending: Pending<T>) {
+        self.buffered += 1;
+        if let Some(queue) = self.keys.get_mut(&order) {
+            queue.rest.push_back(pending);
+            // A key that fills the buffer would keep all others from being read: its later deliveries go by the shelf.
+            if queue.len() > self.config.read_ahead / 4 && !self.parked.contains_key(&order) {
+                self.parked.insert(order, Parked::default());
+            }
+            return;
+        }
+        self.keys.insert(order, Queue { stage: Stage::Ready, first: pending, rest: VecDeque::new() });
+        self.ready.push_back(order);
+    }
+
+    /// Takes away a key's first delivery, and makes the next one ready.
+    pub(super) fn drop_first(&mut self, now: Timestamp, order: OrderKey) -> Option<Pending<T>> {
+        let queue = self.keys.get_mut(&order)?;
+        self.buffered -= 1;
+        if let Some(next) = queue.rest.pop_front() {
+            let first = std::mem::replace(&mut queue.first, next);
+            queue.stage = Stage::Ready;
+            self.ready.push_back(order);
+            return Some(first);
+        }
+        let queue = self.keys.remove(&order)?;
+        self.key_is_empty(now, order);
+        Some(queue.first)
+    }
+
+    fn has_room(&self) -> bool {
+        let receipts = if self.config.receipts { self.unsettled.0 + self.unsettled.1 } else { 0 };
+        self.in_flight + receipts < self.config.window
+    }
+
+    fn pump(&mut self, now: Timestamp, effects: &mut Vec<Effect<T>>) {
+        if self.stands_still(now) {
+            return;
+        }
+        while self.has_room() && self.rate_allows(now) {
+            let Some(order) = self.ready.pop_front() else { break };
+            let Some(queue) = self.keys.get_mut(&order).filter(|queue| queue.stage == Stage::Ready) else { continue };
+            if now.since(queue.first.item.received_at) >= self.config.retry.max_age {
+                self.bury(now, order, DeadCause::Expired, "older than `retry.max_age`".into());
+                continue;
+            }
+            queue.stage = Stage::Out;
+            queue.first.attempts += 1;
+            queue.first.last_at = now;
+            if queue.first.attempts == 1 {
+                queue.first.first_at = now;
+            } else {
+                self.retried += 1;
+            }
+            let ticket = self.first_ticket + self.flights.len() as u64;
+            let (payload, number) = (queue.first.item.payload.clone(), queue.first.attempts);
+            effects.push(Effect::Publish { ticket, payload, number });
+            self.flights.push_back(Some(order));
+            self.in_flight += 1;
+            if let Some(common) = &mut self.common {
+                common.probes = common.probes.saturating_add(1);
+                let jitter = u32::try_from(mix(self.config.seed ^ ticket) >> 32).unwrap_or(u32::MAX);
+                common.probe_at = now.plus(retry::pause(common.probes, &self.config.retry, jitter));
+                break;
+            }
+        }
+    }
+
+    fn rate_allows(&mut self, now: Timestamp) -> bool {
+        let Some(Rate { count, per }) = self.config.rate else { return true };
+        let now_micros = now.as_millis().saturating_mul(1_000);
+        if self.rate_at_micros > now_micros {
+            return false;
+        }
+        if !self.ready.is_empty() {
+            let gap = i64::try_from(per.as_micros()).unwrap_or(i64::MAX) / i64::from(count.max(1));
+            // At most 100 ms worth may be caught up, so that a pause is not followed by a flood.
+            self.rate_at_micros = self.rate_at_micros.max(now_micros - 100_000) + gap;
+        }
+        true
+    }
+
+    fn outcome(&mut self, now: Timestamp, ticket: u64, outcome: Outcome) {
+        let flight =
+            usize::try_from(ticket.wrapping_sub(self.first_ticket)).ok().and_then(|at| self.flights.get_mut(at));
+        // A late answer of a try that was given up on: the lane has heard its end before.
+        let Some(order) = flight.and_then(Option::take) else { return };
+        self.in_flight -= 1;
+        while self.flights.front() == Some(&None) {
+            self.flights.pop_front();
+            self.first_ticket += 1;
+        }
+        match outcome {
+            Outcome::Taken { answer } => {
+                self.succeeded(now);
+                if let Some(pending) = self.drop_first(now, order) {
+                    self.record(now, pending, Ending::Delivered, answer);
+                }
+            }
+            Outcome::Failed(failure) => self.failed(now, order, failure),
+        }
+    }
+
+    fn succeeded(&mut self, now: Timestamp) {
+        self.failing.0 = None;
+        self.failing.1.clear();
+        self.end_common_cause(now);
+    }
+
+    fn end_common_cause(&mut self, now: Timestamp) {
+        let Some(common) = self.common.take() else { return };
+        self.stood += now.since(common.since);
+    }
+
+    /// How long the lane has stood still for common causes: the time that no unroutable clock counts.
+    fn stood(&self, now: Timestamp) -> Duration {
+        self.stood + self.common.as_ref().map_or(Duration::ZERO, |common| now.since(common.since))
+    }
+
+    fn failed(&mut self, now: Timestamp, order: OrderKey, failure: Failure) {
+        let stood = self.stood(now);
+        let lane_is_down = self.outlet != OutletState::Up && failure.kind == FailureKind::Unknown;
+        let Some(queue) = self.keys.get_mut(&order) else { return };
+        let first = &mut queue.first;
+        first.detail.clone_from(&failure.detail);
+        // A parked key's past is kept with the key: its deliveries come from the shelf anew each time.
+        let mut past = Past { attempts: first.attempts, returned: first.returned };
+        if let Some(parked) = self.parked.get_mut(&order).filter(|_| first.shelved) {
+            parked.past.attempts += 1;
+            parked.past.returned = parked.past.returned.or(first.returned);
+            past = parked.past;
+        }
+        if failure.kind == FailureKind::Returned {
+            past.returned = past.returned.or(Some((now, stood)));
+            first.returned = past.returned;
+        }
+        let history = History {
+            received_at: first.item.received_at,
+            attempts: past.attempts,
+            returned_at: past.returned.map(|(at, before)| at.plus(stood.saturating_sub(before))),
+        };
+        let jitter =
+            u32::try_from(mix(self.config.seed ^ order.0 ^ u64::from(past.attempts)) >> 32).unwrap_or(u32::MAX);
+        let verdict = match retry::judge(&failure, history, &self.config.retry, now, jitter) {
+            Verdict::Again(_) if lane_is_down => Verdict::Stop(StopReason::Down),
+            verdict => verdict,
+        };
+        if let Verdict::Stop(reason) = verdict {
+            queue.stage = Stage::Ready;
+            self.ready.push_front(order);
+            if self.outlet == OutletState::Up {
+                self.outlet = OutletState::Stopped(reason, failure.detail);
+            }
+            return;
+        }
+        if self.is_common_cause(now, order, &failure) {
+            self.wait(order, now);
+            return;
+        }
+        match verdict {
+            Verdict::Again(pause) => self.wait(order, now.plus(pause)),
+            Verdict::Dead(cause) => self.bury(now, order, cause, failure.detail),
+            Verdict::Stop(_) => {}
+        }
+    }
+
+    /// Lets a key's first delivery wait for its next try: in memory, or on the shelf where it came from.
+    fn wait(&mut self, order: OrderKey, until: Timestamp) {
+        let Some(queue) = self.keys.get_mut(&order) else { return };
+        if queue.first.shelved {
+            self.put_back(order, until);
+            return;
+        }
+        queue.stage = Stage::Waiting(until);
+        self.waiting.insert((queue.first.item.offset, order));
+        self.timers.insert((until, Timer::Key(order)));
+    }
+
+    /// Counts a failure; says whether the lane stands still because one cause fails everything.
+    fn is_common_cause(&mut self, now: Timestamp, order: OrderKey, failure: &Failure) -> bool {
+        if failure.kind == FailureKind::Unknown {
+            return false;
+        }
+        if self.failing.0 != Some(failure.kind) {
+            self.failing = (Some(failure.kind), BTreeSet::new());
+        }
+        self.failing.1.insert(order);
+        if self.common.is_none() && self.failing.1.len() >= COMMON_CAUSE_KEYS {
+            let probe_at = now.plus(self.config.retry.backoff_min);
+            let detail = failure.detail.clone();
+            self.common = Some(CommonCause { kind: failure.kind, detail, since: now, probe_at, probes: 0 });
+        }
+        self.common.as_ref().is_some_and(|common| common.kind == failure.kind)
+    }
+
+    /// Makes a key's first delivery a dead letter.
+    pub(super) fn bury(&mut self, now: Timestamp, order: OrderKey, cause: DeadCause, detail: Box<str>) {
+        let Some(queue) = self.keys.get(&order) else { return };
+        let holds = queue.first.item.on_dead == OnDead::Park;
+        if holds {
+            self.hold(now, order);
+        }
+        let Some(pending) = self.drop_first(now, order) else { return };
+        self.lay_out(now, pending, cause, detail, holds);
+    }
+
+    fn run_timers(&mut self, now: Timestamp, effects: &mut Vec<Effect<T>>) {
+        // While the lane stands still its keys wait with it.
+        if self.stands_still(now) {
+            return;
+        }
+        while let Some((at, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, timer));
+            match timer {
+                Timer::Key(order) => {
+                    let Some(queue) = self.keys.get_mut(&order) else { continue };
+                    if matches!(queue.stage, Stage::Waiting(_)) {
+                        self.waiting.remove(&(queue.first.item.offset, order));
+                        queue.stage = Stage::Ready;
+                        self.ready.push_back(order);
+                    }
+                }
+                Timer::Parked(order) => self.load_parked(now, order, effects),
+            }
+        }
+    }
+
+    /// When nothing more can be read because keys wait, the one that waits longest goes to the shelf.
+    fn park_the_blocker(&mut self, now: Timestamp) {
+        let full = self.buffered >= self.config.read_ahead || self.marks.span() >= SPAN_MAX;
+        let more = self.marks.cursor() < self.head;
+        if !full || !more || !self.ready.is_empty() || !matches!(self.state(), LaneState::Up) {
+            return;
+        }
+        let Some((_, order)) = self.waiting.first().copied() else { return };
+        self.park(now, order);
+    }
+
+    fn read_on(&mut self, now: Timestamp, effects: &mut Vec<Effect<T>>) {
+        if self.read_again_at.is_some_and(|at| at > now) || self.reading {
+            return;
+        }
+        self.read_again_at = None;
+        let room = self.config.read_ahead.saturating_sub(self.buffered).min(SPAN_MAX - self.marks.span().min(SPAN_MAX));
+        // Small pages cost as much as large ones: wait for a quarter of the buffer, unless it is empty.
+        if self.too_many_parked()
+            || self.marks.cursor() >= self.head
+            || room == 0
+            || (self.buffered > 0 && room < self.config.read_ahead / 4)
+        {
+            return;
+        }
+        self.reading = true;
+        effects.push(Effect::Read { from: self.marks.cursor(), rows: room });
+    }
+
+    pub(super) fn stop_waiting(&mut self, order: OrderKey) {
+        let Some(queue) = self.keys.get(&order) else { return };
+        if let Stage::Waiting(at) = queue.stage {
+            self.waiting.remove(&(queue.first.item.offset, order));
+            self.timers.remove(&(at, Timer::Key(order)));
+        }
+        self.ready.retain(|ready| *ready != order);
+    }
+}
