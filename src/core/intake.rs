@@ -10,9 +10,12 @@
 
 use crate::{
     core::lane::AlreadyHashed,
-    domain::{NewEvent, Offset, RoutedRow},
+    domain::{NewEvent, Offset},
     ingress::Answer,
-    journal::{Appended, Batch},
+    journal::{
+        Appended, Batch, NewRouted,
+        ids::{IdPair, Known, SealedIds},
+    },
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,30 +29,6 @@ pub const BATCH_ROWS_MAX: usize = 4_096;
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// What a sender is told to wait when there is no room.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// What is known of an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// It never came, or so long ago that it is forgotten.
-    New,
-    /// It came with this body.
-    Duplicate,
-    /// It came, but with another body.
-    Conflict,
-}
-
-/// Ids of sealed segments, looked up on disk.
-pub trait SealedIds {
-    /// What is known of an id with a body, both by their keyed hashes.
-    fn find(&self, id: u64, body: u64) -> Known;
-}
-
-/// A store with no sealed segments.
-impl SealedIds for () {
-    fn find(&self, _: u64, _: u64) -> Known {
-        Known::New
-    }
-}
 
 /// Ids with the bodies they came with.
 #[derive(Debug, Default)]
@@ -93,7 +72,7 @@ pub enum Done<A, R> {
     /// Rows stand in ROUTED from this number on.
     Appended(R, Offset),
     /// Rows found no room: they come back to be tried again later.
-    NoRoom(R, Vec<RoutedRow>),
+    NoRoom(R, Vec<NewRouted>),
 }
 
 /// The intake of one partition.
@@ -104,8 +83,10 @@ pub struct Intake<S, A, R> {
     maps: VecDeque<(Offset, IdMap)>,
     batch: Batch,
     bytes: usize,
-    /// Ids of the open batch, with the bodies they came with.
+    /// Ids of the open batch, or of the one that is being written.
     open: IdMap,
+    /// The same, in order.
+    pairs: Vec<IdPair>,
     answers: Vec<(A, Answer)>,
     rows: Vec<(R, usize)>,
 }
@@ -119,6 +100,7 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
             batch: Batch::default(),
             bytes: 0,
             open: IdMap::default(),
+            pairs: Vec::new(),
             answers: Vec::new(),
             rows: Vec::new(),
         }
@@ -177,6 +159,7 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
             return Some((token, Answer::Duplicate));
         }
         self.open.insert(id, body);
+        self.pairs.push(IdPair { id_hash: id, body_hash: body });
         self.bytes += event.body.len();
         self.batch.events.push((event, in_batch == Known::Conflict || known == Known::Conflict));
         self.answers.push((token, Answer::Stored));
@@ -184,47 +167,46 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
     }
 
     /// Takes decisions into the open batch.
-    pub fn add_rows(&mut self, rows: Vec<RoutedRow>, token: R) {
+    pub fn add_rows(&mut self, rows: Vec<NewRouted>, token: R) {
         self.rows.push((token, rows.len()));
         self.batch.routed.extend(rows);
     }
 
-    /// What is to be appended now.
+    /// Takes the open batch, to be appended now. What comes of it is told before anything else is offered.
     #[must_use]
-    pub fn batch(&self) -> &Batch {
-        &self.batch
+    pub fn take_batch(&mut self) -> Batch {
+        self.bytes = 0;
+        std::mem::take(&mut self.batch)
     }
 
-    /// The batch is committed: its ids are known, everyone is told. Gives the batch back for the ring.
-    pub fn committed(&mut self, appended: Appended, done: &mut Vec<Done<A, R>>) -> Batch {
-        let batch = std::mem::take(&mut self.batch);
-        for (event, _) in &batch.events {
-            self.remember(event.id_hash, event.body_hash);
+    /// The batch is committed: its ids are known, everyone is told.
+    pub fn committed(&mut self, appended: Appended, done: &mut Vec<Done<A, R>>) {
+        for pair in std::mem::take(&mut self.pairs) {
+            self.remember(pair.id_hash, pair.body_hash);
         }
+        self.open.clear();
         let mut first = appended.first_routed;
         for (token, count) in self.rows.drain(..) {
             done.push(Done::Appended(token, first));
             first += count as u64;
         }
         done.extend(self.answers.drain(..).map(|(token, answer)| Done::Answer(token, answer)));
-        self.open.clear();
-        self.bytes = 0;
-        batch
     }
 
-    /// The batch found no room. Pushes are refused; decisions stay as a batch of their own to try at once, if there are
-    /// any and they were not alone already.
-    pub fn no_room(&mut self, done: &mut Vec<Done<A, R>>) {
-        let alone = self.batch.events.is_empty();
-        self.batch.events.clear();
+    /// The batch found no room and comes back. Pushes are refused; decisions stay as a batch of their own to try at
+    /// once, unless they were alone already.
+    pub fn no_room(&mut self, mut batch: Batch, done: &mut Vec<Done<A, R>>) {
+        let alone = batch.events.is_empty();
+        self.pairs.clear();
         self.open.clear();
-        self.bytes = 0;
         let full = Answer::Full { retry_after: FULL_RETRY_AFTER };
         done.extend(self.answers.drain(..).map(|(token, _)| Done::Answer(token, full)));
         if !alone {
+            batch.events.clear();
+            self.batch = batch;
             return;
         }
-        let mut rows = std::mem::take(&mut self.batch.routed).into_iter();
+        let mut rows = batch.routed.into_iter();
         for (token, count) in self.rows.drain(..) {
             done.push(Done::NoRoom(token, rows.by_ref().take(count).collect()));
         }
@@ -235,6 +217,7 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
         done.extend(self.answers.drain(..).map(|(token, _)| Done::Answer(token, Answer::Stopped)));
         self.batch = Batch::default();
         self.rows.clear();
+        self.pairs.clear();
         self.open.clear();
     }
 
@@ -246,57 +229,45 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
 }
 
 fn known<S: SealedIds>(maps: &VecDeque<(Offset, IdMap)>, sealed: &S, id: u64, body: u64) -> Known {
-    let mut conflict = false;
+    let mut known = Known::New;
     for (_, map) in maps.iter().rev() {
-        match map.find(id, body) {
-            Known::Duplicate => return Known::Duplicate,
-            Known::Conflict => conflict = true,
-            Known::New => {}
+        known = known.or(map.find(id, body));
+        if known == Known::Duplicate {
+            return known;
         }
     }
-    match sealed.find(id, body) {
-        Known::New if conflict => Known::Conflict,
-        known => known,
-    }
+    known.or(sealed.find(id, body))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Done, Intake};
     use crate::{
-        domain::{Headers, NewEvent, Origin, Partition, Position, RoutedRow, SourceName, TenantName, Timestamp},
+        domain::{Incarnation, NewEvent, Partition},
         ingress::Answer,
-        journal::Appended,
+        journal::{
+            Appended, NewRouted,
+            ids::{Known, SealedIds},
+            samples,
+        },
     };
-    use bytes::Bytes;
+    use std::sync::Arc;
 
-    fn event(id: u64, body: u64) -> NewEvent {
-        NewEvent {
-            source: SourceName::parse("laigu").expect("a name"),
-            tenant: TenantName::parse("acme").expect("a name"),
-            kind: "cus.upsert".into(),
-            key: None,
-            vendor_id: None,
-            origin: Origin::Push,
-            sent_at: None,
-            received_at: Timestamp::EPOCH,
-            headers: Headers::default(),
-            body: Bytes::from_static(b"{}"),
-            payload: None,
-            order: None,
-            id_hash: id,
-            body_hash: body,
+    /// A store with no sealed segments.
+    struct Nothing;
+
+    impl SealedIds for Nothing {
+        fn find(&self, _: u64, _: u64) -> Known {
+            Known::New
         }
     }
 
-    fn row(offset: u64) -> RoutedRow {
-        RoutedRow {
-            event: Position { partition: Partition(0), offset },
-            job: 0,
-            generation: 1,
-            decision: Default::default(),
-            enrichment: Vec::new(),
-        }
+    fn event(id: u64, body: u64) -> NewEvent {
+        NewEvent { id_hash: id, body_hash: body, ..samples::event("a", 10) }
+    }
+
+    fn row(offset: u64) -> NewRouted {
+        samples::routed(&Arc::new(event(offset, 0).at(Partition(0), offset, Incarnation(1), false)), &["crm"])
     }
 
     type Told = Vec<Done<&'static str, &'static str>>;
@@ -305,11 +276,11 @@ mod tests {
 
     #[test]
     fn a_resend_of_a_committed_push_is_answered_at_once_and_one_in_the_batch_shares_its_fate() {
-        let mut intake = Intake::new(());
+        let mut intake = Intake::new(Nothing);
         let mut told = Told::new();
         assert_eq!(intake.offer(event(1, 1), "first"), None);
         assert_eq!(intake.offer(event(1, 1), "again"), None);
-        assert_eq!(intake.batch().events.len(), 1);
+        assert_eq!(intake.take_batch().events.len(), 1);
         intake.committed(FIRST, &mut told);
         assert_eq!(told, [Done::Answer("first", Answer::Stored), Done::Answer("again", Answer::Duplicate)]);
         assert_eq!(intake.offer(event(1, 1), "later"), Some(("later", Answer::Duplicate)));
@@ -317,26 +288,29 @@ mod tests {
 
     #[test]
     fn the_same_id_with_another_body_is_a_new_event_and_flagged() {
-        let mut intake = Intake::new(());
+        let mut intake = Intake::new(Nothing);
         assert_eq!(intake.offer(event(1, 1), "a"), None);
         assert_eq!(intake.offer(event(1, 2), "b"), None);
+        assert_eq!(intake.take_batch().events.len(), 2);
         intake.committed(FIRST, &mut Told::new());
         assert_eq!(intake.offer(event(1, 3), "c"), None);
         assert_eq!(intake.offer(event(1, 2), "d"), Some(("d", Answer::Duplicate)));
-        let flags: Vec<bool> = intake.batch().events.iter().map(|(_, conflict)| *conflict).collect();
+        let flags: Vec<bool> = intake.take_batch().events.iter().map(|(_, conflict)| *conflict).collect();
         assert_eq!(flags, [true]);
     }
 
     #[test]
     fn a_batch_that_finds_no_room_forgets_its_ids_and_keeps_its_decisions() {
-        let mut intake = Intake::new(());
+        let mut intake = Intake::new(Nothing);
         let mut told = Told::new();
         assert_eq!(intake.offer(event(1, 1), "a"), None);
         intake.add_rows(vec![row(7)], "rows");
-        intake.no_room(&mut told);
+        let batch = intake.take_batch();
+        intake.no_room(batch, &mut told);
         assert!(matches!(told.as_slice(), [Done::Answer("a", Answer::Full { .. })]), "{told:?}");
-        assert_eq!(intake.batch().routed, [row(7)]);
-        intake.no_room(&mut told);
+        let batch = intake.take_batch();
+        assert_eq!((batch.events.len(), batch.routed.as_slice()), (0, [row(7)].as_slice()));
+        intake.no_room(batch, &mut told);
         assert_eq!(told.pop(), Some(Done::NoRoom("rows", vec![row(7)])));
         assert!(intake.is_empty());
         assert_eq!(intake.offer(event(1, 1), "a"), None, "a refused push is new when it comes again");
@@ -344,7 +318,7 @@ mod tests {
 
     #[test]
     fn ids_stay_known_across_a_roll_and_go_to_the_sealed_file_with_their_segment() {
-        let mut intake = Intake::new(());
+        let mut intake = Intake::new(Nothing);
         intake.offer(event(1, 1), "a");
         intake.committed(FIRST, &mut Told::new());
         intake.rolled(2);

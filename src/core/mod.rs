@@ -7,3 +7,4 @@ pub mod intake;
 pub mod lane;
 pub mod rate;
 pub mod retry;
+pub mod router;

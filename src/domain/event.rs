@@ -142,6 +142,30 @@ impl Event {
     }
 }
 
+impl Event {
+    /// Stands for an event whose row cannot be read: the position is true, everything else is empty.
+    #[must_use]
+    pub fn stand_in(partition: Partition, offset: Offset) -> Self {
+        NewEvent {
+            source: SourceName::unknown(),
+            tenant: TenantName::unknown(),
+            kind: "".into(),
+            key: None,
+            vendor_id: None,
+            origin: Origin::Push,
+            sent_at: None,
+            received_at: Timestamp::EPOCH,
+            headers: Headers::default(),
+            body: Bytes::new(),
+            payload: None,
+            order: None,
+            id_hash: 0,
+            body_hash: 0,
+        }
+        .at(partition, offset, Incarnation(0), false)
+    }
+}
+
 impl std::ops::Deref for Event {
     type Target = NewEvent;
 

@@ -38,6 +38,12 @@ macro_rules! names {
                 Ok(Self(text.into()))
             }
 
+            /// The name of what cannot be known any more, such as the source of a damaged row.
+            #[must_use]
+            pub fn unknown() -> Self {
+                Self("unknown".into())
+            }
+
             /// The name as written.
             #[must_use]
             pub fn as_str(&self) -> &str {

@@ -48,6 +48,7 @@ impl<T: Clone> Lane<T> {
         }
         let mut settling: Settling = std::mem::take(&mut self.pending);
         settling.progress = self.marks.progress();
+        settling.progress.reflects = self.reflects;
         self.unsettled = (0, self.unsettled.0);
         self.off_shelf = (Default::default(), std::mem::take(&mut self.off_shelf.0));
         self.settled_at = now;

@@ -85,6 +85,8 @@ pub struct Lane<T> {
     /// When the rate lets the next delivery go.
     rate_at_micros: i64,
     retried: u64,
+    /// The router's: the last ROUTED row that the marks reflect.
+    pub(super) reflects: Offset,
 }
 
 impl<T: Clone> Lane<T> {
@@ -121,6 +123,7 @@ impl<T: Clone> Lane<T> {
             stood: Duration::ZERO,
             rate_at_micros: 0,
             retried: 0,
+            reflects: record.progress.reflects,
         };
         for key in &record.parked {
             lane.parked.insert(key.order, Parked { rows: key.rows, held: key.held, ..Parked::default() });
@@ -134,6 +137,18 @@ impl<T: Clone> Lane<T> {
     /// Marks a row that is settled by what stands elsewhere: an event whose decision is in ROUTED. Before the first step.
     pub fn settled_before(&mut self, offset: Offset) {
         self.marks.settled_before(offset);
+    }
+
+    /// The outlet of a lane whose outlet is always there.
+    #[must_use]
+    pub fn always_up(mut self) -> Self {
+        self.outlet = OutletState::Up;
+        self
+    }
+
+    /// Notes the last ROUTED row whose event is settled, or is settled by the next step.
+    pub fn reflect(&mut self, routed: Offset) {
+        self.reflects = self.reflects.max(routed);
     }
 
     /// Takes an input at a time and appends what follows from it to `effects`.

@@ -1,0 +1,300 @@
+//! The router: the lane over EVENTS whose outlet is "enrich, decide, append to ROUTED".
+//!
+//! Each event is decided once, by the generation of the routes in force when it is looked at, and stamped with it. Of a
+//! key one event is in hand at a time, and the next only after COMMIT said ok for its row: so ROUTED has a key's
+//! events in the order of EVENTS, however long a lookup takes.
+//!
+//! Its progress says which ROUTED row it reflects last. At a start every row after that one marks its event as done
+//! ([`Router::already_routed`]) before anything is decided: so a crash between the commit of a row and the progress
+//! repeats nothing.
+
+use crate::{
+    config::settings::OnDead,
+    core::lane::{self, Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
+    destinations::Outcome,
+    domain::{DeadCause, DeadRoute, Decision, EnrichmentPart, Event, Offset, Partition, RoutedRow, Timestamp},
+    journal::{Damage, Entry, LaneRecord, NewRouted},
+};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+/// Events in hand at most.
+pub const WINDOW: usize = 4_096;
+
+/// A record that a decision needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// `client`, `conversation`, `agent` or `session`.
+    pub what: Box<str>,
+    /// Whether the event waits until it is there.
+    pub required: bool,
+    /// How long, from acceptance.
+    pub within: Duration,
+}
+
+/// The routes, as the router needs them: pure.
+pub trait Decide: Send + Sync {
+    /// What the first look found.
+    type Matched: fmt::Debug + Send;
+    /// The number that rows decided by these routes carry.
+    fn generation(&self) -> u32;
+    /// The first look: which routes the push itself satisfies.
+    fn evaluate(&self, event: &Event) -> Self::Matched;
+    /// What the routes found ask the vendor for.
+    fn needs(&self, matched: &Self::Matched) -> Vec<Need>;
+    /// The decision.
+    fn finish(&self, event: &Event, matched: Self::Matched, enrichment: &[EnrichmentPart]) -> Decision;
+}
+
+/// What the router is told.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// EVENTS has rows up to (not including) this one.
+    Grown(Offset),
+    /// The page asked for.
+    Page {
+        /// The first row not covered.
+        next: Offset,
+        /// The rows.
+        rows: Vec<Entry<Event>>,
+    },
+    /// Reading failed.
+    ReadFailed,
+    /// The rows of these tries stand in ROUTED, from this number on.
+    Appended(Vec<u64>, Offset),
+    /// They found no room and come back.
+    NoRoom(Vec<u64>, Vec<NewRouted>),
+    /// A lookup asked for by [`Effect::Fetch`] ended, well or not.
+    Fetched(u64, Vec<EnrichmentPart>),
+    /// The settlement asked for last is durable.
+    Settled,
+    /// It is not, for want of room.
+    SettleFailed,
+    /// Time has come.
+    Tick,
+}
+
+/// What the router asks for.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Read EVENTS from a row on.
+    Read {
+        /// The first row.
+        from: Offset,
+        /// At most so many rows.
+        rows: usize,
+    },
+    /// Append decisions to ROUTED, in this order; the tries come back with [`Input::Appended`] or [`Input::NoRoom`].
+    Append(Vec<u64>, Vec<NewRouted>),
+    /// Fetch what an event needs; [`Input::Fetched`] comes back with a part for each need, by the end of its budget.
+    Fetch(u64, Arc<Event>, Vec<Need>),
+    /// Make this durable.
+    Settle(Arc<Settling>),
+}
+
+/// An event in the router's lane.
+#[derive(Debug, Clone)]
+enum InHand {
+    Event(Arc<Event>),
+    Damaged(Damage),
+}
+
+/// Rows on their way to ROUTED, and the tries they answer.
+type Rows = (Vec<u64>, Vec<NewRouted>);
+
+/// An event that waits for records, with the routes that looked at it first.
+#[derive(Debug)]
+struct Waiting<D: Decide> {
+    event: Arc<Event>,
+    routes: Arc<D>,
+    matched: D::Matched,
+}
+
+/// The router of one partition.
+#[derive(Debug)]
+pub struct Router<D: Decide> {
+    partition: Partition,
+    routes: Arc<D>,
+    lane: Lane<InHand>,
+    /// Events that wait for records, by ticket.
+    waiting: BTreeMap<u64, Waiting<D>>,
+    /// Rows that found no room, to be tried again.
+    homeless: Vec<Rows>,
+    again_at: Option<Timestamp>,
+    effects: Vec<LaneEffect<InHand>>,
+}
+
+/// The pause before rows that found no room are tried again.
+const ROOM_PAUSE: Duration = Duration::from_millis(250);
+
+impl<D: Decide> Router<D> {
+    /// Takes up where the stored record left off.
+    #[must_use]
+    pub fn new(partition: Partition, routes: Arc<D>, config: LaneConfig, record: &LaneRecord) -> Self {
+        Self {
+            partition,
+            routes,
+            // The router's outlet is the log itself: it is there when there is something to read.
+            lane: Lane::new(LaneConfig { receipts: false, ..config }, record).always_up(),
+            waiting: BTreeMap::new(),
+            homeless: Vec::new(),
+            again_at: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// How the router's lane behaves: nothing of it fails by itself, so pauses and ages do not matter.
+    #[must_use]
+    pub fn lane_config() -> LaneConfig {
+        let retry = crate::config::settings::Retry { max_age: Duration::MAX, ..Default::default() };
+        LaneConfig {
+            window: WINDOW,
+            read_ahead: 2 * WINDOW,
+            retry,
+            rate: None,
+            receipts: false,
+            settle_every: lane::IDLE_SETTLE,
+            seed: 0,
+        }
+    }
+
+    /// At start, for every ROUTED row after the one that the stored progress reflects: its event is decided.
+    pub fn already_routed(&mut self, routed: Offset, row: &RoutedRow) {
+        if row.job == 0 {
+            self.lane.settled_before(row.event.offset);
+        }
+        self.lane.reflect(routed);
+    }
+
+    /// Events looked at from now on are decided by these routes.
+    pub fn use_routes(&mut self, routes: Arc<D>) {
+        self.routes = routes;
+    }
+
+    /// What is to be seen of it.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.lane.status()
+    }
+
+    /// When [`Input::Tick`] is wanted at the latest.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        [self.lane.wake_at(), self.again_at].into_iter().flatten().min()
+    }
+
+    /// Takes an input at a time and appends what follows from it to `out`.
+    pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        let mut rows = Rows::default();
+        let lane_input = match input {
+            Input::Grown(head) => LaneInput::Grown(head),
+            Input::Page { next, rows: entries } => {
+                let items = entries.into_iter().map(|entry| item(self.partition, entry)).collect();
+                LaneInput::Page { next, items }
+            }
+            Input::ReadFailed => LaneInput::ReadFailed,
+            Input::Appended(tickets, first) => {
+                // Before the lane's step, so that a settlement in it says both: rows settled, row reflected.
+                self.lane.reflect(first + tickets.len() as u64 - 1);
+                let taken = |ticket| (ticket, Outcome::Taken { answer: "".into() });
+                LaneInput::Outcomes(tickets.into_iter().map(taken).collect())
+            }
+            Input::NoRoom(tickets, homeless) => {
+                self.homeless.push((tickets, homeless));
+                self.again_at = Some(now.plus(ROOM_PAUSE));
+                LaneInput::Tick
+            }
+            Input::Fetched(ticket, parts) => {
+                if let Some(Waiting { event, routes, matched }) = self.waiting.remove(&ticket) {
+                    let decision = routes.finish(&event, matched, &parts);
+                    push(&mut rows, ticket, event, routes.generation(), decision, parts);
+                }
+                LaneInput::Tick
+            }
+            Input::Settled => LaneInput::Settled,
+            Input::SettleFailed => LaneInput::SettleFailed,
+            Input::Tick => LaneInput::Tick,
+        };
+        self.step_lane(now, lane_input, &mut rows, out);
+        if self.again_at.is_some_and(|at| at <= now) {
+            self.again_at = None;
+            out.extend(self.homeless.drain(..).map(|(tickets, rows)| Effect::Append(tickets, rows)));
+        }
+        if !rows.0.is_empty() {
+            out.push(Effect::Append(rows.0, rows.1));
+        }
+    }
+
+    /// Steps the lane and carries out what it asks of its outlet.
+    fn step_lane(&mut self, now: Timestamp, input: LaneInput<InHand>, rows: &mut Rows, out: &mut Vec<Effect>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.lane.step(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            match effect {
+                LaneEffect::Read { from, rows } => out.push(Effect::Read { from, rows }),
+                LaneEffect::Publish { ticket, payload, .. } => self.look_at(ticket, payload, rows, out),
+                LaneEffect::Settle(settling) => out.push(Effect::Settle(settling)),
+                // Nothing of the router's is parked: what cannot be decided is decided to be dead.
+                LaneEffect::LoadShelf { .. } => {}
+            }
+        }
+        self.effects = effects;
+    }
+
+    fn look_at(&mut self, ticket: u64, in_hand: InHand, rows: &mut Rows, out: &mut Vec<Effect>) {
+        let event = match in_hand {
+            InHand::Event(event) => event,
+            InHand::Damaged(damage) => {
+                let event = Arc::new(Event::stand_in(self.partition, damage.offset));
+                let dead = DeadRoute { route: None, cause: DeadCause::Damaged, detail: damage.detail };
+                let decision = Decision { dead: vec![dead], ..Decision::default() };
+                push(rows, ticket, event, self.routes.generation(), decision, Vec::new());
+                return;
+            }
+        };
+        let matched = self.routes.evaluate(&event);
+        let needs = self.routes.needs(&matched);
+        if needs.is_empty() {
+            let decision = self.routes.finish(&event, matched, &[]);
+            push(rows, ticket, event, self.routes.generation(), decision, Vec::new());
+            return;
+        }
+        out.push(Effect::Fetch(ticket, Arc::clone(&event), needs));
+        self.waiting.insert(ticket, Waiting { event, routes: Arc::clone(&self.routes), matched });
+    }
+}
+
+fn push(
+    rows: &mut Rows,
+    ticket: u64,
+    event: Arc<Event>,
+    generation: u32,
+    decision: Decision,
+    enrichment: Vec<EnrichmentPart>,
+) {
+    let row = RoutedRow { event: event.position(), job: 0, generation, decision, enrichment };
+    rows.0.push(ticket);
+    rows.1.push(NewRouted { row, event });
+}
+
+fn item(partition: Partition, entry: Entry<Event>) -> Item<InHand> {
+    match entry {
+        Entry::Row(event) => Item {
+            offset: event.position().offset,
+            route: None,
+            event: event.id,
+            order: event.order,
+            received_at: event.received_at,
+            on_dead: OnDead::Continue,
+            payload: InHand::Event(event),
+        },
+        Entry::Damaged(damage) => Item {
+            offset: damage.offset,
+            route: None,
+            event: Event::stand_in(partition, damage.offset).id,
+            order: None,
+            received_at: Timestamp::EPOCH,
+            on_dead: OnDead::Continue,
+            payload: InHand::Damaged(damage),
+        },
+    }
+}
