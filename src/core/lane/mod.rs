@@ -21,6 +21,7 @@
 
 mod keys;
 mod marks;
+mod outcomes;
 mod parked;
 mod settle;
 mod step;

@@ -1,19 +1,20 @@
 //! The lane's step: inputs in, effects out.
 
 use crate::{
-    config::settings::{OnDead, Rate},
+    config::settings::Rate,
     core::{
         lane::{
             COMMON_CAUSE_KEYS, Effect, Input, Item, LaneConfig, LaneState, Marks, PARKED_KEYS_MAX, SPAN_MAX, Settling,
             Status,
-            keys::{ByKey, Past, Pending, Queue, Stage, mix, own_key},
+            keys::{ByKey, Pending, Queue, Stage, mix, own_key},
+            outcomes::CommonCause,
             parked::{Parked, ShelfKey},
         },
-        retry::{self, History, Verdict},
+        retry,
     },
-    destinations::{Outcome, OutletState},
-    domain::{DeadCause, Failure, FailureKind, Offset, OrderKey, StopReason, Timestamp},
-    journal::{Ending, LaneRecord},
+    destinations::OutletState,
+    domain::{DeadCause, FailureKind, Offset, OrderKey, StopReason, Timestamp},
+    journal::LaneRecord,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -33,18 +34,6 @@ pub(super) enum Timer {
     Parked(OrderKey),
 }
 
-/// One cause that failed many keys, with no success between.
-#[derive(Debug)]
-struct CommonCause {
-    kind: FailureKind,
-    detail: Box<str>,
-    /// When the lane stopped for it.
-    since: Timestamp,
-    /// When one delivery is tried, to see.
-    probe_at: Timestamp,
-    probes: u32,
-}
-
 /// A lane: see the [module](super).
 #[derive(Debug)]
 pub struct Lane<T> {
@@ -52,13 +41,13 @@ pub struct Lane<T> {
     pub(super) marks: Marks,
     pub(super) keys: ByKey<Queue<T>>,
     /// Keys whose first delivery may go out, each once.
-    ready: VecDeque<OrderKey>,
+    pub(super) ready: VecDeque<OrderKey>,
     /// Keys whose first delivery waits for its next try, by its row.
-    waiting: BTreeSet<(Offset, OrderKey)>,
+    pub(super) waiting: BTreeSet<(Offset, OrderKey)>,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
     /// The keys of tries that are out, by ticket minus `first_ticket`.
-    flights: VecDeque<Option<OrderKey>>,
-    first_ticket: u64,
+    pub(super) flights: VecDeque<Option<OrderKey>>,
+    pub(super) first_ticket: u64,
     pub(super) in_flight: usize,
     pub(super) buffered: usize,
     pub(super) parked: BTreeMap<OrderKey, Parked>,
@@ -75,13 +64,13 @@ pub struct Lane<T> {
     head: Offset,
     reading: bool,
     read_again_at: Option<Timestamp>,
-    outlet: OutletState,
-    common: Option<CommonCause>,
+    pub(super) outlet: OutletState,
+    pub(super) common: Option<CommonCause>,
     /// Keys that failed since the last success, and the cause they share.
-    failing: (Option<FailureKind>, BTreeSet<OrderKey>),
-    paused: bool,
+    pub(super) failing: (Option<FailureKind>, BTreeSet<OrderKey>),
+    pub(super) paused: bool,
     /// How long the lane stood still for a common cause, in all, before `common`.
-    stood: Duration,
+    pub(super) stood: Duration,
     /// When the rate lets the next delivery go.
     rate_at_micros: i64,
     retried: u64,
@@ -351,130 +340,6 @@ impl<T: Clone> Lane<T> {
             self.rate_at_micros = self.rate_at_micros.max(now_micros - 100_000) + gap;
         }
         true
-    }
-
-    fn outcome(&mut self, now: Timestamp, ticket: u64, outcome: Outcome) {
-        let flight =
-            usize::try_from(ticket.wrapping_sub(self.first_ticket)).ok().and_then(|at| self.flights.get_mut(at));
-        // A late answer of a try that was given up on: the lane has heard its end before.
-        let Some(order) = flight.and_then(Option::take) else { return };
-        self.in_flight -= 1;
-        while self.flights.front() == Some(&None) {
-            self.flights.pop_front();
-            self.first_ticket += 1;
-        }
-        match outcome {
-            Outcome::Taken { answer } => {
-                self.succeeded(now);
-                if let Some(pending) = self.drop_first(now, order) {
-                    self.record(now, pending, Ending::Delivered, answer);
-                }
-            }
-            Outcome::Failed(failure) => self.failed(now, order, failure),
-        }
-    }
-
-    fn succeeded(&mut self, now: Timestamp) {
-        self.failing.0 = None;
-        self.failing.1.clear();
-        self.end_common_cause(now);
-    }
-
-    fn end_common_cause(&mut self, now: Timestamp) {
-        let Some(common) = self.common.take() else { return };
-        self.stood += now.since(common.since);
-    }
-
-    /// How long the lane has stood still for common causes: the time that no unroutable clock counts.
-    fn stood(&self, now: Timestamp) -> Duration {
-        self.stood + self.common.as_ref().map_or(Duration::ZERO, |common| now.since(common.since))
-    }
-
-    fn failed(&mut self, now: Timestamp, order: OrderKey, failure: Failure) {
-        let stood = self.stood(now);
-        let lane_is_down = self.outlet != OutletState::Up && failure.kind == FailureKind::Unknown;
-        let Some(queue) = self.keys.get_mut(&order) else { return };
-        let first = &mut queue.first;
-        first.detail.clone_from(&failure.detail);
-        // A parked key's past is kept with the key: its deliveries come from the shelf anew each time.
-        let mut past = Past { attempts: first.attempts, returned: first.returned };
-        if let Some(parked) = self.parked.get_mut(&order).filter(|_| first.shelved) {
-            parked.past.attempts += 1;
-            parked.past.returned = parked.past.returned.or(first.returned);
-            past = parked.past;
-        }
-        if failure.kind == FailureKind::Returned {
-            past.returned = past.returned.or(Some((now, stood)));
-            first.returned = past.returned;
-        }
-        let history = History {
-            received_at: first.item.received_at,
-            attempts: past.attempts,
-            returned_at: past.returned.map(|(at, before)| at.plus(stood.saturating_sub(before))),
-        };
-        let jitter =
-            u32::try_from(mix(self.config.seed ^ order.0 ^ u64::from(past.attempts)) >> 32).unwrap_or(u32::MAX);
-        let verdict = match retry::judge(&failure, history, &self.config.retry, now, jitter) {
-            Verdict::Again(_) if lane_is_down => Verdict::Stop(StopReason::Down),
-            verdict => verdict,
-        };
-        if let Verdict::Stop(reason) = verdict {
-            queue.stage = Stage::Ready;
-            self.ready.push_front(order);
-            if self.outlet == OutletState::Up {
-                self.outlet = OutletState::Stopped(reason, failure.detail);
-            }
-            return;
-        }
-        if self.is_common_cause(now, order, &failure) {
-            self.wait(order, now);
-            return;
-        }
-        match verdict {
-            Verdict::Again(pause) => self.wait(order, now.plus(pause)),
-            Verdict::Dead(cause) => self.bury(now, order, cause, failure.detail),
-            Verdict::Stop(_) => {}
-        }
-    }
-
-    /// Lets a key's first delivery wait for its next try: in memory, or on the shelf where it came from.
-    fn wait(&mut self, order: OrderKey, until: Timestamp) {
-        let Some(queue) = self.keys.get_mut(&order) else { return };
-        if queue.first.shelved {
-            self.put_back(order, until);
-            return;
-        }
-        queue.stage = Stage::Waiting(until);
-        self.waiting.insert((queue.first.item.offset, order));
-        self.timers.insert((until, Timer::Key(order)));
-    }
-
-    /// Counts a failure; says whether the lane stands still because one cause fails everything.
-    fn is_common_cause(&mut self, now: Timestamp, order: OrderKey, failure: &Failure) -> bool {
-        if failure.kind == FailureKind::Unknown {
-            return false;
-        }
-        if self.failing.0 != Some(failure.kind) {
-            self.failing = (Some(failure.kind), BTreeSet::new());
-        }
-        self.failing.1.insert(order);
-        if self.common.is_none() && self.failing.1.len() >= COMMON_CAUSE_KEYS {
-            let probe_at = now.plus(self.config.retry.backoff_min);
-            let detail = failure.detail.clone();
-            self.common = Some(CommonCause { kind: failure.kind, detail, since: now, probe_at, probes: 0 });
-        }
-        self.common.as_ref().is_some_and(|common| common.kind == failure.kind)
-    }
-
-    /// Makes a key's first delivery a dead letter.
-    pub(super) fn bury(&mut self, now: Timestamp, order: OrderKey, cause: DeadCause, detail: Box<str>) {
-        let Some(queue) = self.keys.get(&order) else { return };
-        let holds = queue.first.item.on_dead == OnDead::Park;
-        if holds {
-            self.hold(now, order);
-        }
-        let Some(pending) = self.drop_first(now, order) else { return };
-        self.lay_out(now, pending, cause, detail, holds);
     }
 
     fn run_timers(&mut self, now: Timestamp, effects: &mut Vec<Effect<T>>) {
