@@ -12,6 +12,7 @@
 //! own (at the latest when the connection is given up), and before it reports `Up` again.
 
 pub mod file;
+pub mod kafka;
 pub mod message;
 pub mod splice;
 pub mod traceparent;
