@@ -1,6 +1,6 @@
 //! `routes.yaml` after checking: every value is right because it exists.
 //!
-//! Nothing here is read from the file directly (`config/file.rs` holds the file's own shapes). Expressions and
+//! Nothing here is read from the file directly (the other files of `config` do that). Expressions and
 //! templates are texts with their place in the file; `routing` compiles them.
 
 use crate::domain::{DestinationName, RouteName, Secret, SourceName, TenantName};

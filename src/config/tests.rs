@@ -1,0 +1,30 @@
+//! The whole way from a text to settings, without files.
+
+use super::{Loaded, diagnostic::Diagnostics, parse_with, reader::Outside};
+use std::{collections::BTreeMap, io, path::Path};
+
+/// Reads a text with an environment and files that are only here.
+pub(super) fn read(text: &str, env: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Loaded, Diagnostics> {
+    let env: BTreeMap<&str, &str> = env.iter().copied().collect();
+    let files: BTreeMap<&str, &str> = files.iter().copied().collect();
+    let find_file = |path: &Path| {
+        let found = files.get(path.to_str().expect("UTF-8")).map(|text| text.as_bytes().to_vec());
+        found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    };
+    let find_variable = |name: &str| env.get(name).map(|value| (*value).to_owned());
+    parse_with(text, Path::new("/etc/lr/routes.yaml"), Outside { env: &find_variable, read: &find_file })
+}
+
+const SHIPPED: &str = include_str!("../../routes.yaml");
+
+#[test]
+fn the_shipped_file_needs_nothing_but_the_secret() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let loaded = read(SHIPPED, &[("LAIGU_SECRET", secret)], &[]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.settings.destinations.len(), 3);
+    assert_eq!(loaded.settings.server.admin_tokens, []);
+    let without = read(SHIPPED, &[], &[]).expect_err("no secret, no start");
+    assert_eq!(without.list.len(), 1, "{without}");
+    assert!(without.to_string().contains("the variable `LAIGU_SECRET` is not set"), "{without}");
+}
