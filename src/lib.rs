@@ -9,4 +9,6 @@ pub mod destinations;
 pub mod domain;
 pub mod ingress;
 pub mod journal;
+pub mod lanes;
+pub mod metrics;
 pub mod vendors;

@@ -182,6 +182,16 @@ impl<D: Decide> Router<D> {
         [self.lane.wake_at(), self.again_at].into_iter().flatten().min()
     }
 
+    /// Asks for everything to be settled at once: before the process stops.
+    pub fn settle_now(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let mut effects = Vec::new();
+        self.lane.settle_now(now, &mut effects);
+        out.extend(effects.into_iter().filter_map(|effect| match effect {
+            LaneEffect::Settle(settling) => Some(Effect::Settle(settling)),
+            LaneEffect::Read { .. } | LaneEffect::Publish { .. } | LaneEffect::LoadShelf { .. } => None,
+        }));
+    }
+
     /// Takes an input at a time and appends what follows from it to `out`.
     pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
         let mut rows = Rows::default();

@@ -59,6 +59,23 @@ impl<L: Log> Tail<L> {
         drop(left);
     }
 
+    /// Reads EVENTS from the ring alone: never waits for a disk. `None` when the ring does not reach back so far.
+    pub fn recent_events(&self, partition: Partition, from: Offset, limit: ReadLimit) -> Option<Page<Event>> {
+        self.ring(partition).and_then(|ring| ring.events.page(from, limit, |_| true, event_body))
+    }
+
+    /// Reads ROUTED from the ring alone: never waits for a disk. `None` when the ring does not reach back so far.
+    pub fn recent_routed(
+        &self,
+        partition: Partition,
+        from: Offset,
+        wanted: &Wanted,
+        limit: ReadLimit,
+    ) -> Option<Page<Routed>> {
+        let matches = |routed: &Routed| wanted.matches(&routed.row.decision);
+        self.ring(partition).and_then(|ring| ring.routed.page(from, limit, matches, routed_body))
+    }
+
     fn ring(&self, partition: Partition) -> Option<MutexGuard<'_, Ring>> {
         let ring = self.rings.get(usize::from(partition.0))?;
         Some(ring.lock().unwrap_or_else(PoisonError::into_inner))
@@ -71,7 +88,7 @@ impl<L: Log> Log for Tail<L> {
     }
 
     fn events(&self, partition: Partition, from: Offset, limit: ReadLimit) -> Result<Page<Event>, ReadError> {
-        let page = self.ring(partition).and_then(|ring| ring.events.page(from, limit, |_| true, event_body));
+        let page = self.recent_events(partition, from, limit);
         page.map_or_else(|| self.engine.events(partition, from, limit), Ok)
     }
 
@@ -82,8 +99,7 @@ impl<L: Log> Log for Tail<L> {
         wanted: &Wanted,
         limit: ReadLimit,
     ) -> Result<Page<Routed>, ReadError> {
-        let matches = |routed: &Routed| wanted.matches(&routed.row.decision);
-        let page = self.ring(partition).and_then(|ring| ring.routed.page(from, limit, matches, routed_body));
+        let page = self.recent_routed(partition, from, wanted, limit);
         page.map_or_else(|| self.engine.routed(partition, from, wanted, limit), Ok)
     }
 

@@ -102,6 +102,8 @@ pub enum Input<T> {
     Outcomes(Vec<(u64, Outcome)>),
     /// The outlet's state.
     Outlet(OutletState),
+    /// The outlet ended: what was out may or may not have been taken, and will not be answered.
+    OutletGone,
     /// The settlement asked for last is durable.
     Settled,
     /// It is not, for want of room; the lane asks again after a pause.

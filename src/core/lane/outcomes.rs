@@ -50,6 +50,17 @@ impl<T: Clone> Lane<T> {
         }
     }
 
+    /// Takes back everything that is out: it is tried again when there is an outlet that is up.
+    pub(super) fn outlet_gone(&mut self, now: Timestamp) {
+        self.outlet = OutletState::Stopped(StopReason::Down, "the outlet was replaced".into());
+        let tickets = self.first_ticket..self.first_ticket + self.flights.len() as u64;
+        // From the last to the first, so that the first is the first to go out again.
+        for ticket in tickets.rev() {
+            let failure = Failure { kind: FailureKind::Unknown, detail: "the outlet was replaced".into() };
+            self.outcome(now, ticket, Outcome::Failed(failure));
+        }
+    }
+
     fn succeeded(&mut self, now: Timestamp) {
         self.failing.0 = None;
         self.failing.1.clear();

@@ -66,6 +66,12 @@ impl<T: Clone> Lane<T> {
         self.off_shelf.1.clear();
     }
 
+    /// Whether everything that ended is durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settling.is_none() && self.pending.receipts.is_empty() && self.pending.shelf.is_empty()
+    }
+
     /// Asks for everything to be settled at once, due or not: before the process stops.
     pub fn settle_now(&mut self, now: Timestamp, effects: &mut Vec<Effect<T>>) {
         self.settled_at = Timestamp::EPOCH;

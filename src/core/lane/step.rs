@@ -155,6 +155,7 @@ impl<T: Clone> Lane<T> {
                 }
             }
             Input::Outlet(state) => self.outlet = state,
+            Input::OutletGone => self.outlet_gone(now),
             Input::Settled => self.settled(),
             Input::SettleFailed => self.settle_again_at = Some(now.plus(STORE_PAUSE)),
             Input::Shelf { order, items } => self.shelf_loaded(now, order, items),

@@ -1,0 +1,222 @@
+//! The router's task: reads EVENTS, lets the machine decide, hands its rows to the writer.
+
+use crate::{
+    core::router::{Decide, Effect, Input, Router},
+    domain::{EnrichmentPart, EnrichmentStatus, Event, Partition, RouteName, Timestamp},
+    journal::{LaneName, Log, NewRouted, Settlement, State, tail::Tail},
+    lanes::{
+        keeper::{Keeper, Settled},
+        lag::Lag,
+        reader,
+        view::SharedView,
+        writer::{RowsEnd, Writer},
+    },
+    metrics::Metrics,
+};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How often the view is renewed while nothing else happens.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a stop waits for the last settlement.
+const FINAL_SETTLE: Duration = Duration::from_secs(2);
+
+/// Fetches the records that an event needs, within its budget.
+pub trait Fetch: Send + Sync + 'static {
+    /// A part for each need; never fails, but says how it failed.
+    fn fetch(
+        &self,
+        event: Arc<Event>,
+        needs: Vec<crate::core::router::Need>,
+    ) -> Pin<Box<dyn Future<Output = Vec<EnrichmentPart>> + Send>>;
+}
+
+/// Where no vendor's API is configured.
+#[derive(Debug, Clone, Copy)]
+pub struct NoApi;
+
+impl Fetch for NoApi {
+    fn fetch(
+        &self,
+        _: Arc<Event>,
+        needs: Vec<crate::core::router::Need>,
+    ) -> Pin<Box<dyn Future<Output = Vec<EnrichmentPart>> + Send>> {
+        let part = |need: crate::core::router::Need| EnrichmentPart {
+            what: need.what,
+            status: EnrichmentStatus::Failed,
+            reason: Some("no api is configured".into()),
+            fetched_at: None,
+            record: None,
+        };
+        Box::pin(std::future::ready(needs.into_iter().map(part).collect()))
+    }
+}
+
+type Coming = Pin<Box<dyn Future<Output = Input> + Send>>;
+
+/// Everything the router's task works with.
+pub struct RouterTask<D: Decide, L: Log, S> {
+    /// Its partition.
+    pub partition: Partition,
+    /// The machine, with what stands in ROUTED already told.
+    pub machine: Router<D>,
+    /// The routes in force; a change counts from the next event looked at.
+    pub routes: watch::Receiver<Arc<D>>,
+    /// What it reads.
+    pub log: Arc<Tail<L>>,
+    /// Where its rows go.
+    pub writer: Writer,
+    /// Where its progress goes.
+    pub keeper: Keeper<S>,
+    /// Where records come from.
+    pub fetch: Arc<dyn Fetch>,
+    /// What is to be seen of it.
+    pub view: SharedView,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L, S> {
+    /// Works until the token is cancelled, then stores how far it came.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let (ends_out, mut ends) = mpsc::channel(crate::core::router::WINDOW);
+        let mut heads = self.writer.heads();
+        let mut coming: FuturesUnordered<Coming> = FuturesUnordered::new();
+        let mut inputs = VecDeque::from([Input::Grown(heads.borrow_and_update().events)]);
+        let mut lag = Lag::default();
+        let mut looked_at = Timestamp::EPOCH;
+        let mut effects = Vec::new();
+        loop {
+            let now = Timestamp::now();
+            while let Some(input) = inputs.pop_front() {
+                if let Input::Page { rows, .. } = &input
+                    && let Some(crate::journal::Entry::Row(event)) = rows.first()
+                {
+                    lag.sample(event.position().offset, event.received_at);
+                }
+                self.machine.step(now, input, &mut effects);
+                for effect in effects.drain(..) {
+                    self.carry_out(effect, &ends_out, &mut coming, &mut inputs);
+                }
+            }
+            if now.since(looked_at) >= LOOK {
+                looked_at = now;
+                let status = self.machine.status();
+                let behind = lag.of(status.watermark, heads.borrow().events, now);
+                self.metrics.undecided.set(i64::try_from(behind.0).unwrap_or(i64::MAX));
+                self.view.update(status, behind, now);
+            }
+            let wait = self.machine.wake_at().map_or(LOOK, |at| at.since(now).min(LOOK));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(end) = ends.recv() => inputs.push_back(appended(end)),
+                Some(input) = coming.next() => inputs.push_back(input),
+                Ok(()) = self.routes.changed() => {
+                    let routes = Arc::clone(&self.routes.borrow_and_update());
+                    self.machine.use_routes(routes);
+                }
+                Ok(()) = heads.changed() => inputs.push_back(Input::Grown(heads.borrow_and_update().events)),
+                () = time::sleep(wait) => inputs.push_back(Input::Tick),
+            }
+            while let Ok(end) = ends.try_recv() {
+                inputs.push_back(appended(end));
+            }
+        }
+        // What is not stored now is found again at the next start; this only makes it shorter.
+        self.machine.settle_now(Timestamp::now(), &mut effects);
+        for effect in effects {
+            if let Effect::Settle(_) = effect {
+                self.carry_out(effect, &ends_out, &mut coming, &mut inputs);
+            }
+        }
+        let stored = async { while coming.next().await.is_some_and(|input| !matches!(input, Input::Settled)) {} };
+        let _ = time::timeout(FINAL_SETTLE, stored).await;
+    }
+
+    fn carry_out(
+        &self,
+        effect: Effect,
+        ends: &mpsc::Sender<RowsEnd>,
+        coming: &mut FuturesUnordered<Coming>,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        match effect {
+            Effect::Read { from, rows } => {
+                let (log, partition) = (Arc::clone(&self.log), self.partition);
+                let limit = reader::limit(rows);
+                if let Some(page) = log.recent_events(partition, from, limit) {
+                    inputs.push_back(Input::Page { next: page.next, rows: page.rows });
+                    return;
+                }
+                coming.push(Box::pin(async move {
+                    match reader::events(&log, partition, from, rows).await {
+                        Ok(page) => Input::Page { next: page.next, rows: page.rows },
+                        Err(error) => {
+                            tracing::error!(%error, "cannot read EVENTS, trying again");
+                            Input::ReadFailed
+                        }
+                    }
+                }));
+            }
+            Effect::Append(tickets, rows) => {
+                self.count(&rows);
+                if let Err((tickets, rows)) = self.writer.append(tickets, rows, ends) {
+                    inputs.push_back(Input::NoRoom(tickets, rows));
+                }
+            }
+            Effect::Fetch(ticket, event, needs) => {
+                let parts = self.fetch.fetch(event, needs);
+                coming.push(Box::pin(async move { Input::Fetched(ticket, parts.await) }));
+            }
+            Effect::Settle(settling) => {
+                let settlement = Settlement {
+                    lane: LaneName::Router,
+                    partition: self.partition,
+                    progress: settling.progress.clone(),
+                    receipts: Vec::new(),
+                    shelf: Vec::new(),
+                };
+                let ended = self.keeper.settle(settlement);
+                coming.push(Box::pin(async move {
+                    match ended.await {
+                        Ok(Settled::Done) => Input::Settled,
+                        Ok(Settled::NoRoom) | Err(_) => Input::SettleFailed,
+                    }
+                }));
+            }
+        }
+    }
+
+    fn count(&self, rows: &[NewRouted]) {
+        let mut by_route: Vec<(&RouteName, u64)> = Vec::new();
+        for new in rows {
+            let decision = &new.row.decision;
+            if decision.is_unrouted() || decision.discarded {
+                self.metrics.unrouted.inc();
+            }
+            for target in &decision.targets {
+                match by_route.iter_mut().find(|(route, _)| **route == target.route) {
+                    Some((_, count)) => *count += 1,
+                    None => by_route.push((&target.route, 1)),
+                }
+            }
+        }
+        for (route, count) in by_route {
+            self.metrics.routed.get_or_create(&Metrics::of_route(route)).inc_by(count);
+        }
+    }
+}
+
+fn appended(end: RowsEnd) -> Input {
+    match end {
+        RowsEnd::Appended(tickets, first) => Input::Appended(tickets, first),
+        RowsEnd::NoRoom(tickets, rows) => Input::NoRoom(tickets, rows),
+    }
+}

@@ -1,0 +1,197 @@
+//! Every metric there is, by name; nothing else registers any.
+//!
+//! Labels come from closed sets and from names in `routes.yaml`, never from a push.
+
+use crate::domain::{DeadCause, DestinationName, RouteName};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use std::sync::atomic::AtomicU64;
+
+/// Seconds that a sync or a publish may take, in steps.
+const SECONDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// A metric about a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfDestination {
+    /// The destination.
+    pub destination: String,
+}
+
+/// A metric about a route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfRoute {
+    /// The route.
+    pub route: String,
+}
+
+/// Why pushes were turned away.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfReason {
+    /// The reason.
+    pub reason: &'static str,
+}
+
+/// Dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfDeath {
+    /// The destination; empty for a condition or template.
+    pub destination: String,
+    /// The cause.
+    pub cause: &'static str,
+}
+
+/// Why a destination stands still.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfState {
+    /// The destination.
+    pub destination: String,
+    /// `up`, `paused`, `down`, `blocked`, `misconfigured` or `orphaned`.
+    pub state: &'static str,
+}
+
+/// All metrics of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// New events stored.
+    pub accepted: Counter,
+    /// Re-sends answered without storing.
+    pub duplicates: Counter,
+    /// New events whose id had come with another body.
+    pub id_conflicts: Counter,
+    /// Requests turned away.
+    pub rejected: Family<OfReason, Counter>,
+    /// Deliveries decided, by route.
+    pub routed: Family<OfRoute, Counter>,
+    /// Events that no route took.
+    pub unrouted: Counter,
+    /// Conditions that did not match because a field was missing, by route.
+    pub missing_fields: Family<OfRoute, Counter>,
+    /// Deliveries made.
+    pub delivered: Family<OfDestination, Counter>,
+    /// Tries that were made again.
+    pub retried: Family<OfDestination, Counter>,
+    /// Keys that wait on the shelf.
+    pub parked_keys: Family<OfDestination, Gauge>,
+    /// Dead letters made.
+    pub dead_letters: Family<OfDeath, Counter>,
+    /// Rows of ROUTED that a destination has before it.
+    pub lag_events: Family<OfDestination, Gauge>,
+    /// The age of the oldest of them.
+    pub lag_seconds: Family<OfDestination, Gauge<f64, AtomicU64>>,
+    /// 1 for the state that a destination is in.
+    pub destination_state: Family<OfState, Gauge>,
+    /// Events that are not decided yet.
+    pub undecided: Gauge,
+    /// A group commit of the log.
+    pub sync_seconds: Histogram,
+    /// A try, from hand-over to answer.
+    pub publish_seconds: Family<OfDestination, Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("laigu_router"),
+            accepted: Counter::default(),
+            duplicates: Counter::default(),
+            id_conflicts: Counter::default(),
+            rejected: Family::default(),
+            routed: Family::default(),
+            unrouted: Counter::default(),
+            missing_fields: Family::default(),
+            delivered: Family::default(),
+            retried: Family::default(),
+            parked_keys: Family::default(),
+            dead_letters: Family::default(),
+            lag_events: Family::default(),
+            lag_seconds: Family::default(),
+            destination_state: Family::default(),
+            undecided: Gauge::default(),
+            sync_seconds: histogram(),
+            publish_seconds: Family::new_with_constructor(histogram),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("accepted", "New events stored", self.accepted.clone());
+        registry.register("duplicates", "Re-sends answered without storing", self.duplicates.clone());
+        let help = "New events whose id had come with another body";
+        registry.register("id_conflicts", help, self.id_conflicts.clone());
+        registry.register("rejected", "Requests turned away, by reason", self.rejected.clone());
+        registry.register("routed", "Deliveries decided, by route", self.routed.clone());
+        registry.register("unrouted", "Events that no route took", self.unrouted.clone());
+        let help = "Conditions that did not match because a field was missing";
+        registry.register("missing_fields", help, self.missing_fields.clone());
+        registry.register("delivered", "Deliveries made", self.delivered.clone());
+        registry.register("retried", "Tries that were made again", self.retried.clone());
+        registry.register("parked_keys", "Keys that wait on the shelf", self.parked_keys.clone());
+        registry.register("dead_letters", "Dead letters made", self.dead_letters.clone());
+        registry.register("lag_events", "Decided rows a destination has before it", self.lag_events.clone());
+        registry.register("lag_seconds", "The age of the oldest of them", self.lag_seconds.clone());
+        let help = "1 for the state a destination is in";
+        registry.register("destination_state", help, self.destination_state.clone());
+        registry.register("undecided_events", "Events that are not decided yet", self.undecided.clone());
+        registry.register("sync_seconds", "A group commit of the log", self.sync_seconds.clone());
+        registry.register("publish_seconds", "A try, from hand-over to answer", self.publish_seconds.clone());
+    }
+
+    /// All of them as OpenMetrics text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("writing to a string does not fail");
+        text
+    }
+
+    /// The label set of a destination.
+    #[must_use]
+    pub fn of(destination: &DestinationName) -> OfDestination {
+        OfDestination { destination: destination.to_string() }
+    }
+
+    /// The label set of a route.
+    #[must_use]
+    pub fn of_route(route: &RouteName) -> OfRoute {
+        OfRoute { route: route.to_string() }
+    }
+
+    /// The label set of a dead letter; without a destination for what died on decision.
+    #[must_use]
+    pub fn of_death(destination: Option<&DestinationName>, cause: DeadCause) -> OfDeath {
+        OfDeath { destination: destination.map(ToString::to_string).unwrap_or_default(), cause: cause.as_str() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+    use crate::domain::{DeadCause, DestinationName};
+
+    #[test]
+    fn names_and_labels_are_those_of_the_contract() {
+        let metrics = Metrics::default();
+        metrics.accepted.inc();
+        let crm = DestinationName::parse("crm").expect("a name");
+        metrics.dead_letters.get_or_create(&Metrics::of_death(Some(&crm), DeadCause::TooLarge)).inc();
+        let text = metrics.render();
+        for line in [
+            "laigu_router_accepted_total 1",
+            "laigu_router_duplicates_total 0",
+            "laigu_router_dead_letters_total{destination=\"crm\",cause=\"too_large\"} 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in {text}");
+        }
+    }
+}
