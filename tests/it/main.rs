@@ -1,4 +1,5 @@
 //! The integration tests, one binary: they use the public faces (HTTP, command line, brokers) or read the source.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, which is the point")]
 
+mod kafka;
 mod tidy;

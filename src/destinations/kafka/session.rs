@@ -144,7 +144,9 @@ impl Session {
         let mut outcomes = Vec::with_capacity(self.out.len() + self.waiting.len());
         // What was reported in the last moment is known after all.
         for report in self.client.mailbox().take().delivered {
-            if let (Some(_), Ok((partition, offset))) = (self.out.remove(&report.ticket), report.end) {
+            if let Ok((partition, offset)) = report.end
+                && self.out.remove(&report.ticket).is_some()
+            {
                 outcomes.push((report.ticket, taken(partition, offset)));
             }
         }
