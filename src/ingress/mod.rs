@@ -1,5 +1,21 @@
 //! The door: accepts connections, takes pushes, verifies, identifies, and answers when they are durable.
 
+pub mod address;
+mod admit;
+mod body;
+mod connection;
+pub mod counters;
+pub mod door;
+pub mod guard;
+pub mod hooks;
+pub mod kept;
+pub mod listen;
+pub mod problem;
+mod pulse;
+pub mod serve;
+pub mod tls;
+mod wire;
+
 use crate::domain::NewEvent;
 use std::time::Duration;
 use tokio::sync::oneshot;

@@ -1,3 +1,4 @@
 //! Easemob KeFu (环信客服云): its webhook and its API.
 
 pub mod api;
+pub mod dialect;

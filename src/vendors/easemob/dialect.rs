@@ -1,0 +1,16 @@
+//! What Easemob KeFu calls the members of its webhook.
+//!
+//! Source: <http://docs.easemob.com/cs/400systemintegration/20webhook>.
+
+use crate::vendors::envelope::{Dialect, KeyRule, TimeUnit};
+
+/// The webhook of KeFu.
+pub const WEBHOOK: Dialect = Dialect {
+    id: "eventId",
+    event: "event",
+    time: "timestamp",
+    unit: TimeUnit::Milliseconds,
+    token: "",
+    payloads: &["payload"],
+    key: KeyRule::Within("serviceSession", "id"),
+};

@@ -1,0 +1,29 @@
+//! What Laigu and Meiqia call the members of their pushes.
+//!
+//! The payload's own name changes with the topic: `body` in the sample of `cus.upsert`, `conversation` in that of
+//! `conversation.updated`, unseen for most others. Source: <https://laigu.com/docs/webhooks/> and
+//! <https://docs.laigu.com/guide/automation/webhook>.
+
+use crate::vendors::envelope::{Dialect, KeyRule, TimeUnit};
+
+/// The webhooks of Laigu and Meiqia.
+pub const WEBHOOK: Dialect = Dialect {
+    id: "id",
+    event: "event",
+    time: "created_at",
+    unit: TimeUnit::Seconds,
+    token: "enterprise_token",
+    payloads: &["body", "conversation", "client", "ticket", "new_ticket", "cdr", "data"],
+    key: KeyRule::Either("track_id", "conv_id"),
+};
+
+/// Laigu's automation node: every name differs, and the time is in milliseconds.
+pub const AUTOMATION: Dialect = Dialect {
+    id: "id",
+    event: "eventType",
+    time: "createdAt",
+    unit: TimeUnit::Milliseconds,
+    token: "",
+    payloads: &["body"],
+    key: KeyRule::Either("customerId", "customer_id"),
+};

@@ -1,0 +1,4 @@
+//! The door on a real socket: every status of the contract, deadlines, caps, hostile framing.
+
+mod contract;
+mod support;
