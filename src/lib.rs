@@ -11,4 +11,5 @@ pub mod ingress;
 pub mod journal;
 pub mod lanes;
 pub mod metrics;
+pub mod routing;
 pub mod vendors;
