@@ -1,3 +1,5 @@
+//! What consumers receive, field by field.
+
 use super::{Mark, Message, PrefixMap, TypePrefixes};
 use crate::{
     destinations::fixtures::{attempt, event},

@@ -1,3 +1,5 @@
+//! What the folder's files promise: whole lines, rotation, a torn tail cut.
+
 use super::{Folder, FolderError, Place, day_of};
 use crate::domain::Timestamp;
 use std::{

@@ -23,12 +23,18 @@ fn layer_of(path: &str) -> Option<&'static tables::Layer> {
 
 /// The row of the import table that `crate::first::second` means.
 fn layer_named(path: &[String]) -> Option<&'static tables::Layer> {
+    let row = |name: &str| LAYERS.iter().find(|layer| layer.name == name);
     let first = path.first()?;
-    let second = path.get(1).map(|second| format!("{first}::{second}"));
-    LAYERS
-        .iter()
-        .find(|layer| Some(layer.name) == second.as_deref())
-        .or_else(|| LAYERS.iter().find(|layer| layer.name == first))
+    let second = path.get(1).filter(|second| is_module(first, second));
+    second
+        .and_then(|second| row(&format!("{first}::{second}")).or_else(|| row(&format!("{first}::*"))))
+        .or_else(|| row(first))
+}
+
+/// Whether a name is a file or a folder of a module, and not one of its items.
+fn is_module(parent: &str, name: &str) -> bool {
+    let path = source::root().join("src").join(parent).join(name);
+    path.is_dir() || path.with_extension("rs").is_file()
 }
 
 fn import_complaints(file: &Source) -> Vec<String> {
