@@ -12,4 +12,5 @@ pub mod journal;
 pub mod lanes;
 pub mod metrics;
 pub mod routing;
+pub mod sandbox;
 pub mod vendors;

@@ -83,7 +83,10 @@ pub fn is_segment(text: &str) -> bool {
 /// # Errors
 /// [`Refusal::Segment`] or [`Refusal::Escaped`]; nothing was sent.
 pub fn below(base: &Url, segments: &[&str]) -> Result<Url, Refusal> {
-    if segments.is_empty() || !segments.iter().all(|segment| is_segment(segment)) {
+    if segments.is_empty() {
+        return Ok(base.clone());
+    }
+    if !segments.iter().all(|segment| is_segment(segment)) {
         return Err(Refusal::Segment);
     }
     let mut url = base.clone();

@@ -8,7 +8,6 @@
 use crate::vendors::guard::{self, GuardedResolver, Plaintext, Refusal};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use url::Url;
 
@@ -44,14 +43,14 @@ impl Default for Options {
 pub struct Call<'a> {
     /// The method.
     pub method: &'a Method,
-    /// Segments below the base URL; each must be `[A-Za-z0-9_-]{1,64}`.
+    /// Segments below the base URL; each must be `[A-Za-z0-9_-]{1,64}`; none: the base URL itself.
     pub path: &'a [&'a str],
     /// Query parameters, in order.
     pub query: &'a [(&'a str, &'a str)],
     /// Headers that carry credentials; names in lower case.
     pub credentials: &'a [(&'static str, &'a str)],
-    /// The JSON body.
-    pub body: Option<&'a Value>,
+    /// The body, which is JSON.
+    pub body: Option<&'a [u8]>,
 }
 
 /// An answer, whole and within bounds; its content is not checked yet.
@@ -188,7 +187,7 @@ impl Http {
         }
         if let Some(body) = call.body {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            *request.body_mut() = Some(body.to_string().into());
+            *request.body_mut() = Some(body.to_vec().into());
         }
         Ok(request)
     }

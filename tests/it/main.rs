@@ -4,3 +4,4 @@
 mod door;
 mod kafka;
 mod tidy;
+mod vendors;

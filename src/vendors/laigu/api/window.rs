@@ -90,8 +90,9 @@ pub struct Paging {
 /// The most records a page may have.
 pub const LIMIT_MAX: u32 = 20;
 
-/// V1 is seen to refuse windows of more than 12 or 24 hours; V2's bound is not known.
-pub const SLICE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// V1 is seen to refuse windows of more than 12 or 24 hours; V2's bound is not known. Three seconds are kept back:
+/// a window grows by its overlap and by rounding both ends outwards.
+pub const SLICE_MAX: Duration = Duration::from_secs(12 * 3600 - 3);
 
 /// Windows are not halved below this: a refusal is then about something else.
 pub const SLICE_MIN: Duration = Duration::from_secs(60);
