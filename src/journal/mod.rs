@@ -26,6 +26,7 @@ pub mod ids;
 pub mod memory;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod sqlite;
 pub mod tail;
 
 /// The next row number of each log of a partition.
@@ -158,11 +159,17 @@ pub trait Log: Send + Sync {
         wanted: &Wanted,
         limit: ReadLimit,
     ) -> Result<Page<Routed>, ReadError>;
-    /// One event by its id; `None` when there is none, or retention took it.
+    /// One event by its id; `None` when there is none, or retention took it. What lies on a shelf is never taken.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it could not be read, or is damaged.
+    fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, ReadError>;
+    /// One decision by its row; `None` when there is none, or retention took it. What lies on a shelf is never taken:
+    /// this finds it also when its segment is gone.
     ///
     /// # Errors
     /// [`ReadError`] when it could not be read.
-    fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, ReadError>;
+    fn routed_row(&self, partition: Partition, offset: Offset) -> Result<Option<Entry<Routed>>, ReadError>;
 }
 
 /// Which rows of ROUTED a reader is after.
@@ -360,6 +367,21 @@ pub trait State: Send {
         order: OrderKey,
         rows: usize,
     ) -> Result<Vec<ShelfRow>, ReadError>;
+    /// Notes whether an operator paused a lane. An unknown lane is left alone.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    fn pause(&mut self, lane: &LaneName, partition: Partition, paused: bool) -> Result<(), WriteError>;
+    /// Forgets a lane and its shelf: a finished replay, or an orphan with nothing left.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    fn forget(&mut self, lane: &LaneName, partition: Partition) -> Result<(), WriteError>;
+    /// The number of a generation of the routes, its text kept; the newest one's when the text is the same.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    fn generation(&mut self, text: &str, now: Timestamp) -> Result<u32, WriteError>;
 }
 
 /// How long things are kept, and how much room there is.

@@ -110,6 +110,13 @@ impl<L: Log> Log for Tail<L> {
             None => self.engine.event(id),
         }
     }
+
+    fn routed_row(&self, partition: Partition, offset: Offset) -> Result<Option<Entry<Routed>>, ReadError> {
+        match self.ring(partition).and_then(|ring| ring.routed.get(offset)) {
+            Some(routed) => Ok(Some(Entry::Row(routed))),
+            None => self.engine.routed_row(partition, offset),
+        }
+    }
 }
 
 /// The writing end: appends to an engine and publishes what was committed.

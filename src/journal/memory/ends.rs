@@ -1,13 +1,13 @@
 //! The ends of a [`MemoryJournal`] that the rest of the program holds.
 
 use crate::{
-    domain::{Event, EventId, Incarnation, Offset, OrderKey, Partition, Routed},
+    domain::{Event, EventId, Incarnation, Offset, OrderKey, Partition, Routed, Timestamp},
     journal::{
-        Appended, Appender, Batch, Heads, LaneName, LaneRecord, Log, Page, ReadError, ReadLimit, Settlement, ShelfRow,
-        State, Wanted, WriteError,
+        Appended, Appender, Batch, Entry, Heads, LaneName, LaneRecord, Log, Page, ReadError, ReadLimit, Settlement,
+        ShelfRow, State, Wanted, WriteError,
         budget::Budget,
         ids::{Known, SealedIds},
-        memory::{CommitOutcome, MemoryJournal, PartitionImage, rows_from},
+        memory::{CommitOutcome, MemoryJournal, PartitionImage, rows_from, state::StateImage},
     },
 };
 use std::sync::Arc;
@@ -113,11 +113,20 @@ impl Log for MemoryLog {
         })
     }
 
+    /// The model keeps every event for its shelves.
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, ReadError> {
         self.read(id.position.partition, |image| {
             let offset = id.position.offset;
-            let (_, event) = rows_from(&image.events, offset).next().filter(|_| offset >= image.first.events)?;
+            let (_, event) = rows_from(&image.events, offset).next().filter(|_| offset > 0)?;
             (event.id == id && !image.damaged_events.contains(&offset)).then(|| Arc::clone(event))
+        })
+    }
+
+    /// The model keeps every decision for its shelves.
+    fn routed_row(&self, partition: Partition, offset: Offset) -> Result<Option<Entry<Routed>>, ReadError> {
+        self.read(partition, |image| {
+            let (_, routed) = rows_from(&image.routed, offset).next().filter(|_| offset > 0)?;
+            Some(image.routed_entry(routed))
         })
     }
 }
@@ -129,22 +138,26 @@ pub struct MemoryState {
     pub(super) fence: u64,
 }
 
+impl MemoryState {
+    /// A small change, which a crash after a fault never brings back.
+    fn change<R>(&mut self, what: &str, work: impl FnOnce(&mut StateImage) -> R) -> Result<R, WriteError> {
+        let mut world = self.journal.world();
+        world.check(self.fence)?;
+        match world.settle_outcomes.pop_front().unwrap_or_default() {
+            CommitOutcome::Ok => Ok(work(&mut world.state)),
+            CommitOutcome::Full => Err(WriteError::Full("planned fault".to_owned())),
+            CommitOutcome::Failed | CommitOutcome::Lost | CommitOutcome::Resurrected => Err(world.fail(what)),
+        }
+    }
+}
+
 impl State for MemoryState {
     fn lanes(&self) -> Result<Vec<LaneRecord>, ReadError> {
         Ok(self.journal.world().state.lanes())
     }
 
     fn register(&mut self, lanes: &[LaneRecord]) -> Result<(), WriteError> {
-        let mut world = self.journal.world();
-        world.check(self.fence)?;
-        match world.settle_outcomes.pop_front().unwrap_or_default() {
-            CommitOutcome::Ok => {
-                world.state.register(lanes);
-                Ok(())
-            }
-            CommitOutcome::Full => Err(WriteError::Full("planned fault".to_owned())),
-            CommitOutcome::Failed | CommitOutcome::Lost | CommitOutcome::Resurrected => Err(world.fail("register")),
-        }
+        self.change("register", |state| state.register(lanes))
     }
 
     fn settle(&mut self, settlements: &[Settlement]) -> Result<(), WriteError> {
@@ -170,6 +183,18 @@ impl State for MemoryState {
         rows: usize,
     ) -> Result<Vec<ShelfRow>, ReadError> {
         Ok(self.journal.world().state.parked(lane, partition, order, rows))
+    }
+
+    fn pause(&mut self, lane: &LaneName, partition: Partition, paused: bool) -> Result<(), WriteError> {
+        self.change("pause", |state| state.pause(lane, partition, paused))
+    }
+
+    fn forget(&mut self, lane: &LaneName, partition: Partition) -> Result<(), WriteError> {
+        self.change("forget", |state| state.forget(lane, partition))
+    }
+
+    fn generation(&mut self, text: &str, _now: Timestamp) -> Result<u32, WriteError> {
+        self.change("generation", |state| state.generation(text))
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateImage {
     lanes: BTreeMap<(LaneName, Partition), LaneImage>,
+    generations: Vec<String>,
 }
 
 /// One lane.
@@ -46,6 +47,26 @@ impl StateImage {
                 ShelfChange::Remove(offset, route) => lane.shelf.remove(&(*offset, route.clone())),
             };
         }
+    }
+
+    /// Notes whether a lane is paused.
+    pub fn pause(&mut self, lane: &LaneName, partition: Partition, paused: bool) {
+        if let Some(image) = self.lanes.get_mut(&(lane.clone(), partition)) {
+            image.paused = paused;
+        }
+    }
+
+    /// Forgets a lane and its shelf.
+    pub fn forget(&mut self, lane: &LaneName, partition: Partition) {
+        self.lanes.remove(&(lane.clone(), partition));
+    }
+
+    /// The number of a generation of the routes.
+    pub fn generation(&mut self, text: &str) -> u32 {
+        if self.generations.last().is_none_or(|last| last != text) {
+            self.generations.push(text.to_owned());
+        }
+        u32::try_from(self.generations.len()).unwrap_or(u32::MAX)
     }
 
     /// Every lane, by name.

@@ -1,0 +1,241 @@
+//! The store on disk: SQLite files used as an append-only log.
+//!
+//! Who writes what:
+//! - `events/NNNN.db`, one at a time the *tail*, by [`writer::SqliteAppender`]: EVENTS, ROUTED, fetched records and
+//!   the ids of each batch, in one transaction and one sync a batch. A file of that kind is a *segment*.
+//! - `state.db`, by [`state::SqliteState`]: lanes, receipts, shelves. Off the path of the 200.
+//! - `ids/NNNN`, by the sealer: the ids of a closed segment, sorted.
+//!
+//! What a crash leaves at each point, and what the next start makes of it:
+//! - in a batch: nothing of it, or all of it where its commit reached the disk before anyone was told; ids tell a
+//!   re-send then.
+//! - while a segment is made: a file without a format number, removed and made again.
+//! - after a failed sync: what the disk has is not known, so nothing more is written; the next start writes what it
+//!   finds back and syncs it before anything is served.
+//!
+//! SQLite's files stay readable by any SQLite: `SELECT cast(body AS text) FROM events` works on a copy.
+
+pub mod catalog;
+pub mod checkpoint;
+pub mod database;
+pub mod decision;
+pub mod folder;
+pub mod kept;
+pub mod log;
+pub mod pack;
+pub mod room;
+pub mod rows;
+pub mod scan;
+pub mod segment;
+pub mod state;
+pub mod state_rows;
+#[cfg(test)]
+mod store_tests;
+pub mod writer;
+
+use crate::{
+    domain::{HashKeys, Incarnation, Timestamp},
+    journal::{Heads, Retention, WriteError},
+};
+use catalog::Catalog;
+use folder::Folder;
+use room::Room;
+use rusqlite::Connection;
+use segment::Segment;
+use state::SqliteState;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use writer::SqliteAppender;
+
+/// The largest segment, where `max_size` does not ask for smaller ones.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// So many segments fit into `max_size` at least, so that retention can free room in steps.
+const SEGMENTS_MIN: u64 = 16;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder.
+    pub path: PathBuf,
+    /// Bytes of everything below it.
+    pub size_max: u64,
+    /// Bytes of a segment.
+    pub segment_bytes_max: u64,
+    /// This run.
+    pub incarnation: Incarnation,
+    /// Keys for a store that is made now; a store that is there keeps its own.
+    pub keys: HashKeys,
+    /// The time of a store that is made now.
+    pub now: Timestamp,
+}
+
+impl Options {
+    /// The options of a run: sizes from the settings, the rest drawn at random.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn new(path: &Path, retention: &Retention, now: Timestamp) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            size_max: retention.size_max,
+            segment_bytes_max: (retention.size_max / SEGMENTS_MIN).min(SEGMENT_BYTES_MAX),
+            incarnation: Incarnation(getrandom::u32()?),
+            keys: HashKeys { first: getrandom::u64()?, second: getrandom::u64()? },
+            now,
+        })
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the store in `{path}` is in use by another process: stop that one, or set another `storage.path`")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder or file cannot be made, listed or synced.
+    #[error("cannot use `{path}`")]
+    Folder {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A database cannot be opened or read.
+    #[error("cannot read `{path}`: restore it from a backup, or move it away to go on without its events")]
+    Database {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A database cannot be made.
+    #[error("cannot write `{path}`")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: WriteError,
+    },
+    /// A later version wrote it.
+    #[error("`{path}` has format {format}, this version knows {known}: use the version that wrote it, or a newer one")]
+    NewerFormat {
+        /// Which.
+        path: PathBuf,
+        /// Its format.
+        format: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// It was made for another kind of engine.
+    #[error("`{path}` was made for {partitions} partitions, this engine has one")]
+    Partitions {
+        /// Which.
+        path: PathBuf,
+        /// How many.
+        partitions: i64,
+    },
+}
+
+impl OpenError {
+    /// What a segment that cannot be made means for the batch that needs it.
+    #[must_use]
+    pub fn into_write_error(self) -> WriteError {
+        match self {
+            Self::Write { source, .. } => source,
+            Self::Folder { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                WriteError::Full(source.to_string())
+            }
+            Self::Database { source, .. } => database::write_error(&source),
+            other => WriteError::Sync(crate::domain::Chain(&other).to_string()),
+        }
+    }
+}
+
+/// A store that is open. Each end goes to its own owner; the catalog is what they share.
+#[derive(Debug)]
+pub struct Store {
+    /// The writing end.
+    pub appender: SqliteAppender,
+    /// The reading end.
+    pub log: log::SqliteLog,
+    /// The state.
+    pub state: SqliteState,
+    /// The room that is left.
+    pub room: Arc<Room>,
+    /// The keys to hash ids, bodies and keys with.
+    pub keys: HashKeys,
+}
+
+/// Opens a store, or makes it: locks it, recovers it, writes back and syncs what was recovered.
+///
+/// # Errors
+/// [`OpenError`]; nothing is served then.
+pub fn open(options: &Options) -> Result<Store, OpenError> {
+    let folder = Folder::open(&options.path)?;
+    let (state, keys) = SqliteState::open(&folder, options.keys, options.now)?;
+    let (mut segments, tail) = open_segments(&folder)?;
+    let (segment, connection) = match tail {
+        Some(tail) => tail,
+        None => {
+            let first = Heads { events: 1, routed: 1 };
+            let number = folder_next(&folder)?;
+            let (segment, connection) = Segment::create(&folder, number, first, options.now)?;
+            (Arc::new(segment), connection)
+        }
+    };
+    segments.push(Arc::clone(&segment));
+    let used = folder.bytes().map_err(|source| OpenError::Folder { path: options.path.clone(), source })?;
+    let room = Arc::new(Room::new(options.size_max, used));
+    let heads = segment
+        .heads(&connection)
+        .map_err(|source| OpenError::Database { path: folder.segment(segment.number), source })?;
+    let kept = kept::Kept::new(folder.state());
+    let catalog = Arc::new(Catalog::new(folder, keys, segments, heads));
+    let log = log::SqliteLog::new(Arc::clone(&catalog), kept);
+    let appender = SqliteAppender::open(
+        catalog,
+        Arc::clone(&room),
+        segment,
+        connection,
+        options.incarnation,
+        options.segment_bytes_max,
+    )?;
+    Ok(Store { appender, log, state, room, keys })
+}
+
+type Tail = Option<(Arc<Segment>, Connection)>;
+
+/// Opens every segment; the last one is kept open to be written to.
+fn open_segments(folder: &Folder) -> Result<(Vec<Arc<Segment>>, Tail), OpenError> {
+    let path = folder.events();
+    let numbers = folder.segments().map_err(|source| OpenError::Folder { path: path.clone(), source })?;
+    let mut segments: Vec<Arc<Segment>> = Vec::new();
+    let mut tail: Tail = None;
+    for number in numbers {
+        match Segment::open(folder, number)? {
+            Some((segment, connection)) => {
+                segments.extend(tail.take().map(|(segment, _)| segment));
+                tail = Some((Arc::new(segment), connection));
+            }
+            // A crash while it was made: whoever needs the number makes it again.
+            None => folder::remove_database(&folder.segment(number))
+                .map_err(|source| OpenError::Folder { path: path.clone(), source })?,
+        }
+    }
+    Ok((segments, tail))
+}
+
+/// The number of the first segment of a store: after whatever sealed ids are left of an older one.
+fn folder_next(folder: &Folder) -> Result<u32, OpenError> {
+    let ids = folder.ids_files().map_err(|source| OpenError::Folder { path: folder.ids(), source })?;
+    Ok(ids.last().map_or(1, |last| last + 1))
+}
