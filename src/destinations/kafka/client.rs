@@ -16,7 +16,7 @@ use rdkafka::{
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     error::KafkaError,
     message::OwnedHeaders,
-    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig},
     types::RDKafkaErrorCode as Code,
 };
 use std::{
@@ -156,7 +156,7 @@ impl ClientContext for Context {
             Some(Code::AllBrokersDown) => self.mailbox.leave(|post| post.all_down = true),
             // What it was follows: a fatal error is asked for by the thread that polls.
             Some(Code::Fatal) | None => {}
-            Some(code) => *lock(&self.mailbox.last_error) = Some((code, reason.into())),
+            Some(code) => *lock(&self.mailbox.last_error) = Some((code, steady(reason).into())),
         }
     }
 }
@@ -320,6 +320,14 @@ fn poll(producer: &BaseProducer<Context>, mailbox: &Mailbox, stop: &AtomicBool) 
             mailbox.leave(|post| post.fatal = Some(Trouble::of(code, words)));
         }
     }
+    // Not left to the drop: a question that is still open would put it off, and records would go out meanwhile.
+    producer.purge(PurgeConfig::default().queue().inflight());
+}
+
+/// Cuts off what changes from one error to the next, such as `(after 1ms in state CONNECT)`, so that the same trouble
+/// is said in the same words.
+fn steady(reason: &str) -> &str {
+    reason.split_once(" (after ").map_or(reason, |(steady, _)| steady)
 }
 
 /// What can be said of a configuration that librdkafka does not take: never a value, which may be a secret.
@@ -347,4 +355,19 @@ fn apart<T: Send + 'static>(
         debug!(%error, "cannot start a thread");
     }
     answered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::steady;
+
+    #[test]
+    fn the_same_trouble_has_the_same_words() {
+        let refused = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused";
+        for after in
+            ["", " (after 0ms in state CONNECT)", " (after 1ms in state CONNECT, 3 identical error(s) suppressed)"]
+        {
+            assert_eq!(steady(&format!("{refused}{after}")), refused);
+        }
+    }
 }

@@ -150,12 +150,14 @@ impl Task {
         };
         let topic = self.settings.topic.clone();
         let mut client = Client::open(config, topic, self.timing.open, Arc::clone(&self.gauges));
+        // Between two producers of a lane that is `Up`, orders wait: it would hear of no reason to stop.
+        let refusing = self.lane.state != Some(OutletState::Up);
         loop {
             tokio::select! {
                 opened = &mut client => {
                     return Ok(opened.unwrap_or_else(|_| Err(Trouble::down("cannot start a thread"))));
                 }
-                order = self.lane.order(true) => self.lane.refuse(order?).await?,
+                order = self.lane.order(refusing) => self.lane.refuse(order?).await?,
             }
         }
     }

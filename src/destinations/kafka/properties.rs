@@ -39,8 +39,8 @@ const RESERVED: [&str; 25] = [
     "transactional.id",
 ];
 
-/// librdkafka's own default of `message.max.bytes`.
-const MESSAGE_BYTES_MAX: usize = 1_000_000;
+/// What brokers take unless they are told otherwise; librdkafka's own default is a little less than our largest body.
+const MESSAGE_BYTES_MAX: usize = 1_048_588;
 
 /// librdkafka's own default of `batch.size`, bytes.
 const BATCH_BYTES: usize = 1_000_000;
@@ -120,6 +120,7 @@ pub fn producer_config(
     config.set_log_level(if debugging { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     config.set("client.id", format!("laigu-router-{name}"));
     config.set("linger.ms", "5");
+    config.set("message.max.bytes", MESSAGE_BYTES_MAX.to_string());
     // The first tries after a broker came back come soon; librdkafka's own default grows to 10 s.
     config.set("reconnect.backoff.max.ms", "2000");
     config.set("socket.connection.setup.timeout.ms", "10000");
