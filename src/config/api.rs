@@ -68,8 +68,8 @@ fn check_url(text: &str, allow_http: bool) -> Result<Url, &'static str> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("credentials have keys of their own here");
     }
-    if url.query().is_some() || url.fragment().is_some() || url.path() != "/" {
-        return Err("expected scheme, host and port, nothing behind them");
+    if url.query().is_some() || url.fragment().is_some() || url.path().contains('%') {
+        return Err("expected `https://host:port/path`, nothing behind it");
     }
     if let Some(address) = address(&url)
         && (is_link_local(address) || address.is_unspecified() || address.is_multicast())

@@ -9,7 +9,10 @@ use super::{
     settings::{Destination, DestinationKind, Exchange, FileFolder, RabbitMq, Tls},
 };
 use crate::domain::{DestinationName, Secret};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
 use url::Url;
 
 /// More in flight than any broker makes use of; the progress bitmap ends there too.
@@ -61,15 +64,20 @@ impl Kind {
     }
 }
 
-/// Reads `destinations:`.
-pub(super) fn read(reader: &mut Reader<'_>, file: &Section<'_>) -> Destinations {
+/// Reads `destinations:`; `store` is the store's folder.
+pub(super) fn read(reader: &mut Reader<'_>, file: &Section<'_>, store: &Path) -> Destinations {
     let mut destinations = Destinations { good: BTreeMap::new(), names: BTreeMap::new() };
     let fields = file.get("destinations").map_or_else(Vec::new, |field| reader.named(field));
     for field in fields {
         let name = reader.name(field, DestinationName::parse);
         let kind = super::kind_of(reader, field, &KINDS, &TELLTALES);
         destinations.names.insert(field.key.to_owned(), kind);
-        let Some(destination) = kind.and_then(|kind| destination(reader, field, kind)) else { continue };
+        let Some(destination) = kind.and_then(|kind| destination(reader, field, kind, store)) else { continue };
+        let file = matches!(destination.kind, DestinationKind::File(_));
+        if file && destinations.good.values().any(|other| other.kind == destination.kind) {
+            let label = "two writers would tear each other's lines";
+            reader.error("another destination writes to the same `path`", field.key_span, label);
+        }
         if let Some(name) = name {
             destinations.good.insert(name, destination);
         }
@@ -77,7 +85,7 @@ pub(super) fn read(reader: &mut Reader<'_>, file: &Section<'_>) -> Destinations 
     destinations
 }
 
-fn destination(reader: &mut Reader<'_>, field: Field<'_>, kind: Kind) -> Option<Destination> {
+fn destination(reader: &mut Reader<'_>, field: Field<'_>, kind: Kind, store: &Path) -> Option<Destination> {
     let section = reader.section(field, kind.keys())?;
     let window = reader.whole(section.get("window"), 1..=WINDOW_MAX);
     let window = window.and_then(|window| usize::try_from(window).ok()).unwrap_or(kind.window());
@@ -85,12 +93,25 @@ fn destination(reader: &mut Reader<'_>, field: Field<'_>, kind: Kind) -> Option<
     let kind = match kind {
         Kind::RabbitMq => DestinationKind::RabbitMq(rabbitmq(reader, &section)?),
         Kind::Kafka => DestinationKind::Kafka(kafka::read(reader, &section)?),
-        Kind::File => {
-            let path = reader.required(&section, "path", "the folder of its files");
-            DestinationKind::File(FileFolder { path: reader.path(path)? })
-        }
+        Kind::File => DestinationKind::File(file_folder(reader, &section, store)?),
     };
     Some(Destination { kind, window, rate })
+}
+
+fn file_folder(reader: &mut Reader<'_>, section: &Section<'_>, store: &Path) -> Option<FileFolder> {
+    let field = reader.required(section, "path", "the folder of its files")?;
+    let path = plain(&reader.path(Some(field))?);
+    if path.starts_with(plain(store)) {
+        let label = "`storage.max_size` counts them, and nothing removes them";
+        reader.warn("the files of this destination lie in the store's folder", &field.node.span, label);
+    }
+    Some(FileFolder { path })
+}
+
+/// A path without `.` in it, so that two ways to write it are the same; `.` itself stays.
+fn plain(path: &Path) -> PathBuf {
+    let parts = path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
+    if parts.as_os_str().is_empty() { PathBuf::from(".") } else { parts }
 }
 
 fn rabbitmq(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<RabbitMq> {

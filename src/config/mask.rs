@@ -22,25 +22,49 @@ fn is_secret(key: &str) -> bool {
     key == "sign" || PARTS.iter().any(|part| key.contains(part)) || super::nearest::nearest(&key, SECRETS).is_some()
 }
 
+/// What may stand behind a key.
+#[derive(Clone, Copy)]
+enum Behind {
+    Anything,
+    /// A URL, perhaps a broken one, that may hold a password.
+    Url,
+    Secret,
+}
+
+impl Behind {
+    fn key(self, key: &str) -> Self {
+        match self {
+            Self::Secret => Self::Secret,
+            _ if is_secret(key) => Self::Secret,
+            _ if key.to_ascii_lowercase().contains("url") => Self::Url,
+            _ => self,
+        }
+    }
+}
+
 /// Hides what the tree of the text says is secret, and the passwords of URLs.
 #[must_use]
 pub fn by_tree(text: &str, root: &Node) -> String {
     let mut spans = Vec::new();
-    collect(text, root, false, &mut spans);
+    collect(text, root, Behind::Anything, &mut spans);
     hide(text, &spans)
 }
 
-fn collect(text: &str, node: &Node, secret: bool, spans: &mut Vec<Range<usize>>) {
+fn collect(text: &str, node: &Node, behind: Behind, spans: &mut Vec<Range<usize>>) {
     match &node.value {
         Value::Null => {}
         Value::Scalar(_) => {
             let written = text.get(node.span.clone()).unwrap_or_default();
-            let found = if secret { literals(written) } else { user_infos(written) };
+            let found = match behind {
+                Behind::Secret => literals(written),
+                Behind::Url if !written.contains("://") && written.contains('@') => literals(written),
+                Behind::Url | Behind::Anything => user_infos(written),
+            };
             spans.extend(found.into_iter().map(|part| node.span.start + part.start..node.span.start + part.end));
         }
-        Value::List(items) => items.iter().for_each(|item| collect(text, item, secret, spans)),
+        Value::List(items) => items.iter().for_each(|item| collect(text, item, behind, spans)),
         Value::Map(entries) => {
-            entries.iter().for_each(|entry| collect(text, &entry.value, secret || is_secret(&entry.key), spans));
+            entries.iter().for_each(|entry| collect(text, &entry.value, behind.key(&entry.key), spans));
         }
     }
 }
@@ -120,14 +144,14 @@ fn user_infos(written: &str) -> Vec<Range<usize>> {
     for (at, separator) in written.match_indices("://") {
         let start = at + separator.len();
         let rest = written.get(start..).unwrap_or_default();
-        let rest = rest.get(..rest.find([' ', '\n', '"', '\'']).unwrap_or(rest.len())).unwrap_or_default();
-        // A password may hold a `/` that should have been escaped, so that the last `@` counts.
+        // A password may hold anything that should have been escaped, so that the last `@` counts.
         if let Some(user_info) = rest.rfind('@') {
             let colon = rest.get(..user_info).and_then(|user| user.find(':')).map_or(0, |colon| colon + 1);
             spans.push(start + colon..start + user_info);
         }
         if let Some(query) = rest.find('?') {
-            spans.push(start + query + 1..start + rest.len());
+            let end = rest.trim_end_matches(['"', '\'', '}', '\r', '\n']).len();
+            spans.push(start + (query + 1).min(end)..start + end);
         }
     }
     spans
@@ -176,6 +200,8 @@ mod tests {
         check("url: amqp://guest:gu/est@mq/%2f\n", "url: amqp://guest:******@mq/%2f\n");
         check("url: ${U:-amqp://u:p@h}\n", "url: ${U:-amqp://u:*@h}\n");
         check("base_url: 'https://x/?token=1'\n", "base_url: 'https://x/?*******'\n");
+        check("url: amqp://u:hun ter@h\n", "url: amqp://u:*******@h\n");
+        check("url: u:hunter2@h\n", "url: ***********\n");
         check("ack: me@example.com\n", "ack: me@example.com\n");
     }
 

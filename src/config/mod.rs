@@ -126,7 +126,7 @@ fn read_file(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option<Settin
     let server = server::read(reader, &file);
     let storage = storage::read(reader, &file, path.parent().unwrap_or_else(|| Path::new("")));
     let sources = sources::read(reader, &file);
-    let destinations = destinations::read(reader, &file);
+    let destinations = destinations::read(reader, &file, &storage.path);
     let routes = routes::read(reader, &file, &sources, &destinations);
     let unrouted = storage::unrouted(reader, &file);
     let retry = storage::retry(reader, &file);

@@ -1,5 +1,7 @@
 //! Words for messages: the nearest known name, lists, plurals.
 
+/// Names beyond this are not looked at.
+const COMPARED_WITH_MAX: usize = 1_000;
 /// Longer texts are not compared: the cost grows with the square.
 const COMPARED_MAX: usize = 64;
 
@@ -11,7 +13,7 @@ pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         return None;
     }
     let near_enough = (wanted.len() / 3).clamp(1, 3);
-    let distances = known.into_iter().map(|name| (distance(&wanted, &fold(name)), name));
+    let distances = known.into_iter().take(COMPARED_WITH_MAX).map(|name| (distance(&wanted, &fold(name)), name));
     distances
         .filter(|(distance, _)| *distance <= near_enough)
         .min_by_key(|(distance, _)| *distance)

@@ -344,6 +344,7 @@ impl<'a> Reader<'a> {
         let path = self.folder.join(&text.value);
         match (self.outside.read)(&path) {
             Ok(content) => {
+                self.hash.update((content.len() as u64).to_le_bytes());
                 self.hash.update(&content);
                 Some((path, content))
             }

@@ -229,7 +229,7 @@ pub struct Tenant {
 /// A tenant's `api:`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Api {
-    /// Scheme, host and port; `https` unless it is loopback or explicitly allowed.
+    /// Scheme, host, port and perhaps a path; `http` only on loopback or where `allow_http` says so.
     pub base_url: Url,
     /// Easemob: what stands before each path; may hold `{tenant_id}`.
     pub path_prefix: Option<String>,

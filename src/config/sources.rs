@@ -5,7 +5,7 @@ use super::{
     reader::{Field, Reader, Section},
     settings::{
         FieldPath, Fields, Probe, Signature, SignatureEncoding as Encoding, SignatureScheme as Scheme, Source,
-        SourceKind,
+        SourceKind, Tenant,
     },
     tenants,
 };
@@ -83,15 +83,20 @@ fn source(reader: &mut Reader<'_>, field: Field<'_>, kind: SourceKind) -> Option
         }
         (None, _) => None,
     };
-    let mut tenants = BTreeMap::new();
+    let mut tenants: BTreeMap<TenantName, Tenant> = BTreeMap::new();
     let all = reader.required(&section, "tenants", "whose pushes they are, by name");
     let named = all.map_or_else(Vec::new, |field| reader.named_some(field));
     for field in named {
         let name = reader.name(field, TenantName::parse);
         let tenant = tenants::read(reader, field, kind, signature.as_ref().map(|signature| signature.scheme));
-        if let (Some(name), Some(tenant)) = (name, tenant) {
-            tenants.insert(name, tenant);
+        let (Some(name), Some(tenant)) = (name, tenant) else { continue };
+        let same =
+            |other: &&Tenant| tenant.enterprise_token.is_some() && other.enterprise_token == tenant.enterprise_token;
+        if tenants.values().find(same).is_some() {
+            let label = "a push to the source's own URL could be either's";
+            reader.error("another tenant has the same `enterprise_token`", field.key_span, label);
         }
+        tenants.insert(name, tenant);
     }
     Some(Source { kind, ack, probe, signature: signature?, tenants, fields })
 }
@@ -126,14 +131,14 @@ fn signature(reader: &mut Reader<'_>, source: &Section<'_>, kind: SourceKind) ->
     let encoding = reader.word(section.get("encoding"), &encodings);
     let prefix = reader.text(section.get("prefix")).map(|text| text.value);
     let mut signature = standard(scheme?, kind);
-    let (takes_headers, takes_form) = match signature.scheme {
-        Scheme::Sha1Suffix | Scheme::HmacSha1 | Scheme::HmacSha256 => (true, true),
-        Scheme::Token => (true, false),
-        Scheme::StandardWebhooks | Scheme::MeiqiaSign | Scheme::None => (false, false),
-    };
-    for (key, taken) in [("headers", takes_headers), ("encoding", takes_form), ("prefix", takes_form)] {
+    let (takes_headers, takes_prefix, takes_encoding) = match signature.scheme {
+        Scheme::Sha1Suffix | Scheme::HmacSha1 | Scheme::HmacSha256 => (true, true, true),
         // A token's prefix is what stands before it, such as `Bearer `.
-        let taken = taken || (key == "prefix" && signature.scheme == Scheme::Token);
+        Scheme::Token | Scheme::MeiqiaSign => (true, true, false),
+        Scheme::StandardWebhooks => (true, false, false),
+        Scheme::None => (false, false, false),
+    };
+    for (key, taken) in [("headers", takes_headers), ("encoding", takes_encoding), ("prefix", takes_prefix)] {
         if let (Some(field), false) = (section.get(key), taken) {
             reader.error(format!("`{key}` has no use here"), field.key_span, "the scheme fixes it");
         }

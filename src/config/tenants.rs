@@ -9,6 +9,7 @@ use super::{
     sources::kind_word,
 };
 use crate::domain::Secret;
+use base64::prelude::{BASE64_STANDARD_NO_PAD as STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
 use std::time::Duration;
 
 /// A shorter one can be guessed.
@@ -33,9 +34,9 @@ pub(super) fn read(
     refuse_foreign_keys(reader, &section, kind);
     let enterprise_id = reader.whole(section.get("enterprise_id"), 0..=ENTERPRISE_ID_MAX);
     let enterprise_token = reader.filled(section.get("enterprise_token")).map(|text| text.value);
-    let tenant_id = reader.parsed(section.get("tenant_id"), "letters, digits, `-` and `_`", |text| {
+    let tenant_id = reader.parsed(section.get("tenant_id"), "1 to 64 letters, digits, `-` or `_`", |text| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        (!text.is_empty() && text.bytes().all(plain)).then(|| text.to_owned())
+        ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
     });
     let secrets = signing_secrets(reader, &section, scheme);
     let path_secret = path_secret(reader, &section, scheme);
@@ -131,12 +132,24 @@ fn usable(reader: &mut Reader<'_>, given: Given, scheme: SignatureScheme) -> Opt
         reader.error("`secret` is empty", &given.span, "an empty secret would let anyone in");
         return None;
     }
+    if scheme == SignatureScheme::StandardWebhooks && !is_standard_webhooks(text) {
+        reader.error(
+            "this is not a secret of Standard Webhooks",
+            &given.span,
+            "expected base64, with `whsec_` before it or not",
+        );
+    }
     if scheme == SignatureScheme::Sha1Suffix && text.len() < SHA1_SECRET_BYTES_GOOD {
         let label =
             format!("SHA1(body + secret) is weak: {SHA1_SECRET_BYTES_GOOD} bytes or more, and `allow_from`, help");
         reader.warn("this secret is short", &given.span, label);
     }
     Some(given.secret)
+}
+
+fn is_standard_webhooks(text: &str) -> bool {
+    let written = text.strip_prefix("whsec_").unwrap_or(text).trim_end_matches('=');
+    !written.is_empty() && (STANDARD_NO_PAD.decode(written).is_ok() || URL_SAFE_NO_PAD.decode(written).is_ok())
 }
 
 fn path_secret(reader: &mut Reader<'_>, section: &Section<'_>, scheme: Option<SignatureScheme>) -> Option<Secret> {

@@ -6,7 +6,11 @@
 
 use super::nearest;
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span};
-use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+};
 
 /// Nothing in `routes.yaml` nests deeper than 8.
 const DEPTH_MAX: usize = 24;
@@ -105,7 +109,15 @@ struct Open {
 
 enum Content {
     List(Vec<Node>),
-    Map(Vec<Entry>, Option<(String, Range<usize>)>),
+    Map(OpenMap),
+}
+
+#[derive(Default)]
+struct OpenMap {
+    entries: Vec<Entry>,
+    keys: HashSet<String>,
+    /// The key whose value comes next.
+    key: Option<(String, Range<usize>)>,
 }
 
 #[derive(Default)]
@@ -137,7 +149,7 @@ impl Builder {
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.no_tag(tag.is_some(), &span);
-                self.start(Open { start: span, anchor, content: Content::Map(Vec::new(), None) })
+                self.start(Open { start: span, anchor, content: Content::Map(OpenMap::default()) })
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
@@ -158,7 +170,7 @@ impl Builder {
         if self.open.len() >= DEPTH_MAX {
             return Err(Fault::new("this nests too deep", open.start, format!("at most {DEPTH_MAX} levels")));
         }
-        if let Some(Open { content: Content::Map(_, None), .. }) = self.open.last() {
+        if let Some(Open { content: Content::Map(OpenMap { key: None, .. }), .. }) = self.open.last() {
             return Err(Fault::new("a key must be plain text", open.start, ""));
         }
         self.open.push(open);
@@ -171,7 +183,9 @@ impl Builder {
         let bracketed = !span.is_empty() && !open.start.is_empty();
         let (first, value) = match open.content {
             Content::List(items) => (items.first().map(|item| item.span.clone()), Value::List(items)),
-            Content::Map(entries, _) => (entries.first().map(|entry| entry.key_span.clone()), Value::Map(entries)),
+            Content::Map(OpenMap { entries, .. }) => {
+                (entries.first().map(|entry| entry.key_span.clone()), Value::Map(entries))
+            }
         };
         let span = match first {
             Some(first) if !bracketed => first,
@@ -195,15 +209,15 @@ impl Builder {
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.root = Some(node),
             Some(Content::List(items)) => items.push(node),
-            Some(Content::Map(entries, key)) => match key.take() {
-                None => *key = Some((key_text(&node)?, node.span)),
-                Some((key, key_span)) => match entries.iter().find(|entry| entry.key == key) {
-                    Some(_) => {
-                        let message = format!("{} is given twice", nearest::quoted(&key));
-                        self.faults.push(Fault::new(message, key_span, "the first one stands above"));
-                    }
-                    None => entries.push(Entry { key, key_span, value: node }),
-                },
+            Some(Content::Map(map)) => match map.key.take() {
+                None => map.key = Some((key_text(&node)?, node.span)),
+                Some((key, key_span)) if map.keys.insert(key.clone()) => {
+                    map.entries.push(Entry { key, key_span, value: node });
+                }
+                Some((key, key_span)) => {
+                    let message = format!("{} is given twice", nearest::quoted(&key));
+                    self.faults.push(Fault::new(message, key_span, "the first one stands above"));
+                }
             },
         }
         Ok(())

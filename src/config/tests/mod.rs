@@ -1,5 +1,11 @@
 //! The whole way from a text to settings, without files.
 
+mod destination_mistakes;
+mod docs;
+mod full;
+mod mistakes;
+mod source_mistakes;
+
 use super::{Loaded, diagnostic::Diagnostics, parse_with, reader::Outside};
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -15,7 +21,7 @@ pub(super) fn read(text: &str, env: &[(&str, &str)], files: &[(&str, &str)]) -> 
     parse_with(text, Path::new("/etc/lr/routes.yaml"), Outside { env: &find_variable, read: &find_file })
 }
 
-const SHIPPED: &str = include_str!("../../routes.yaml");
+const SHIPPED: &str = include_str!("../../../routes.yaml");
 
 #[test]
 fn the_shipped_file_needs_nothing_but_the_secret() {
@@ -27,4 +33,17 @@ fn the_shipped_file_needs_nothing_but_the_secret() {
     let without = read(SHIPPED, &[], &[]).expect_err("no secret, no start");
     assert_eq!(without.list.len(), 1, "{without}");
     assert!(without.to_string().contains("the variable `LAIGU_SECRET` is not set"), "{without}");
+}
+
+#[test]
+fn the_numbers_are_put_into_sentences() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let loaded = read(SHIPPED, &[("LAIGU_SECRET", secret)], &[]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(
+        super::capacity::capacity(&loaded.settings),
+        [
+            "20GiB keep 7d of delivered events at up to 6.9/s of 1 KB, or 4.6/s of 3 KB; faster, older ones go earlier",
+            "with a destination down, 100/s of 1 KB fill them in 13h; the alarm comes after 6h"
+        ]
+    );
 }
