@@ -35,9 +35,9 @@ fn main() -> anyhow::Result<()> {
         options.rate.map_or("closed loop".to_owned(), |rate| format!("{rate} pushes/s")),
     );
     println!(
-        "| what | connections | req/s | of the floor | p50 ms | p99 ms | CPU µs/event | written B/event | peak MiB | lag s | caught up s |"
+        "| what | connections | req/s | of the floor | p50 ms | p99 ms | CPU µs/event | load's µs | written B/event | peak MiB | lag s | caught up s |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut lagging = false;
     for connections in &options.connections {
         let mut floor = None;

@@ -4,7 +4,7 @@ use crate::{
     client::{self, Load, Pushed},
     options::Options,
     push::{ENTERPRISE, SECRET},
-    server::{Lag, Server, free_port},
+    server::{Lag, Server, free_port, used},
 };
 use anyhow::{Context, bail};
 use std::{
@@ -100,6 +100,7 @@ pub struct Measured {
     pub per_second: f64,
     pushed: Pushed,
     cpu: Duration,
+    load_cpu: Duration,
     written: u64,
     memory_max: u64,
     lag: Option<Lag>,
@@ -118,12 +119,13 @@ impl Measured {
         let millis = |per_mille| self.pushed.latency(per_mille).as_secs_f64() * 1e3;
         let events = self.pushed.counted.max(1) as f64;
         format!(
-            "| {} | {connections} | {:.0} | {ratio} | {:.2} | {:.2} | {:.1} | {:.0} | {} | {} | {} |",
+            "| {} | {connections} | {:.0} | {ratio} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} | {} | {} | {} |",
             scenario.name(),
             self.per_second,
             millis(500),
             millis(990),
             self.cpu.as_secs_f64() * 1e6 / events,
+            self.load_cpu.as_secs_f64() * 1e6 / events,
             self.written as f64 / events,
             self.memory_max >> 20,
             self.lag.map_or("-".to_owned(), |lag| format!("{:.2} ({:.0} events)", lag.seconds, lag.events)),
@@ -163,14 +165,16 @@ pub fn measure(scenario: Scenario, connections: usize, options: &Options) -> any
         warm_up: options.warm_up,
         duration: options.duration,
     };
-    let (pushed, before) = client::run(&load, 0, || server.used())?;
-    let (before, after) = (before?, server.used()?);
+    let (pushed, before) = client::run(&load, 0, || Ok::<_, anyhow::Error>((server.used()?, used("self")?)))?;
+    let (before, load_before) = before?;
+    let (after, load_after) = (server.used()?, used("self")?);
     let lag = server.lag()?;
     let caught_up = catch_up(&server, scenario, &pushed)?;
     let measured = Measured {
         per_second: pushed.counted as f64 / pushed.took.as_secs_f64(),
         pushed,
         cpu: after.cpu.saturating_sub(before.cpu),
+        load_cpu: load_after.cpu.saturating_sub(load_before.cpu),
         written: after.written.saturating_sub(before.written),
         memory_max: server.memory_max()?,
         lag,

@@ -70,16 +70,7 @@ impl Server {
 
     /// What it has used up so far.
     pub fn used(&self) -> anyhow::Result<Used> {
-        let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.child.id()));
-        // Fields 14 and 15, counted behind the program's name, which may hold blanks.
-        let stat = of("stat")?;
-        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-        let ticks = |field: usize| -> anyhow::Result<u32> {
-            Ok(fields.split_whitespace().nth(field - 3).context("stat is short")?.parse()?)
-        };
-        let io = of("io")?;
-        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
-        Ok(Used { cpu: TICK * (ticks(14)? + ticks(15)?), written: written.parse()? })
+        used(&self.child.id().to_string())
     }
 
     /// The largest resident size that it had, in bytes.
@@ -114,6 +105,20 @@ impl Server {
         };
         Ok(text.lines().filter_map(value).sum())
     }
+}
+
+/// What a process has used up so far; `self` is this one.
+pub fn used(process: &str) -> anyhow::Result<Used> {
+    let of = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}"));
+    // Fields 14 and 15, counted behind the program's name, which may hold blanks.
+    let stat = of("stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let ticks = |field: usize| -> anyhow::Result<u32> {
+        Ok(fields.split_whitespace().nth(field - 3).context("stat is short")?.parse()?)
+    };
+    let io = of("io")?;
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
+    Ok(Used { cpu: TICK * (ticks(14)? + ticks(15)?), written: written.parse()? })
 }
 
 impl Drop for Server {
