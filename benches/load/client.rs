@@ -6,9 +6,10 @@
 use crate::push::Push;
 use anyhow::{Context, bail};
 use std::{
+    ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -38,6 +39,17 @@ pub struct Load {
     pub duration: Duration,
 }
 
+/// Holds the load back while too much is undelivered, so that a run is as fast as what is slowest, and no faster.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Pushes answered 200 so far.
+    pub answered: AtomicU64,
+    /// Whether nobody may push now.
+    pub closed: AtomicBool,
+    /// Whether the load has ended.
+    pub ended: AtomicBool,
+}
+
 /// What came of it, of the counted part.
 #[derive(Debug)]
 pub struct Pushed {
@@ -57,18 +69,18 @@ impl Pushed {
     }
 }
 
-/// Pushes, and calls `at_start` and `at_end` around the counted part. Any answer but 200 is an error.
-pub fn run<T>(load: &Load, first: u64, at_start: impl FnOnce() -> T) -> anyhow::Result<(Pushed, T)> {
-    let next = Arc::new(AtomicU64::new(first));
+/// Pushes, and calls `at_start` where the counted part begins. Any answer but 200 is an error.
+pub fn run<T>(load: &Load, gate: &Arc<Gate>, at_start: impl FnOnce() -> T) -> anyhow::Result<(Pushed, T)> {
+    let next = Arc::new(AtomicU64::new(0));
     let (begin, end) = {
         let begin = Instant::now() + load.warm_up;
         (begin, begin + load.duration)
     };
     let threads: Vec<_> = (0..load.threads)
         .map(|thread| {
-            let (load, next) = (load.clone(), Arc::clone(&next));
+            let (load, next, gate) = (load.clone(), Arc::clone(&next), Arc::clone(gate));
             let connections = (thread..load.connections).step_by(load.threads).count();
-            std::thread::spawn(move || one_thread(&load, connections, &next, begin, end))
+            std::thread::spawn(move || one_thread(&load, connections, &next, &gate, begin..end))
         })
         .collect();
     std::thread::sleep(begin.saturating_duration_since(Instant::now()));
@@ -89,15 +101,20 @@ fn one_thread(
     load: &Load,
     connections: usize,
     next: &Arc<AtomicU64>,
-    begin: Instant,
-    end: Instant,
+    gate: &Arc<Gate>,
+    counted_part: Range<Instant>,
 ) -> anyhow::Result<Counted> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = tokio::task::LocalSet::new();
     runtime.block_on(tasks.run_until(async {
         let mut connected = tokio::task::JoinSet::new();
         for _ in 0..connections {
-            connected.spawn_local(one_connection(load.clone(), Arc::clone(next), begin, end));
+            connected.spawn_local(one_connection(
+                load.clone(),
+                Arc::clone(next),
+                Arc::clone(gate),
+                counted_part.clone(),
+            ));
         }
         let mut sum: Counted = (0, 0, Histogram::default());
         while let Some(done) = connected.join_next().await {
@@ -110,7 +127,12 @@ fn one_thread(
     }))
 }
 
-async fn one_connection(load: Load, next: Arc<AtomicU64>, begin: Instant, end: Instant) -> anyhow::Result<Counted> {
+async fn one_connection(
+    load: Load,
+    next: Arc<AtomicU64>,
+    gate: Arc<Gate>,
+    counted_part: Range<Instant>,
+) -> anyhow::Result<Counted> {
     let mut stream = TcpStream::connect(("127.0.0.1", load.port)).await.context("cannot connect")?;
     stream.set_nodelay(true)?;
     let mut push = Push::new(load.body_bytes, load.keys);
@@ -120,6 +142,9 @@ async fn one_connection(load: Load, next: Arc<AtomicU64>, begin: Instant, end: I
     // Spread over one pause, so that the connections do not push in step.
     let mut due = Instant::now() + pause.unwrap_or_default().mul_f64(fastrand::f64());
     loop {
+        while gate.closed.load(Ordering::Relaxed) && Instant::now() < counted_part.end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let mut sent = Instant::now();
         if let Some(pause) = pause {
             tokio::time::sleep_until(due.into()).await;
@@ -127,15 +152,16 @@ async fn one_connection(load: Load, next: Arc<AtomicU64>, begin: Instant, end: I
             sent = due;
             due += pause;
         }
-        if sent >= end {
+        if sent >= counted_part.end {
             return Ok((counted, all, latencies));
         }
         let request = push.number(next.fetch_add(1, Ordering::Relaxed));
         stream.write_all(request).await.context("cannot send")?;
         answer.read(&mut stream).await?;
         all += 1;
+        gate.answered.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        if now >= begin && now < end {
+        if counted_part.contains(&now) {
             counted += 1;
             latencies.record(now - sent);
         }

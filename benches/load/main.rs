@@ -4,20 +4,23 @@
 //! `cargo bench --bench load -- --help` says how. `docs/benchmarks.md` says how to read it.
 #![allow(clippy::indexing_slicing, reason = "offsets are our own; a panic ends a bench, not a service")]
 
+mod bare;
+mod case;
 mod client;
 mod floor;
+mod measure;
 mod options;
 mod push;
-mod scenario;
 mod server;
+mod table;
 
 use options::Options;
-use scenario::{Scenario, measure};
+use table::Table;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [mode, port] = arguments.as_slice()
-        && mode == scenario::FLOOR_MODE
+        && mode == measure::FLOOR_MODE
     {
         return floor::serve(port.parse()?, push::SECRET);
     }
@@ -34,24 +37,18 @@ fn main() -> anyhow::Result<()> {
         options.threads,
         options.rate.map_or("closed loop".to_owned(), |rate| format!("{rate} pushes/s")),
     );
-    println!(
-        "| what | connections | req/s | of the floor | p50 ms | p99 ms | CPU µs/event | load's µs | written B/event | peak MiB | lag s | caught up s |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut lagging = false;
     for connections in &options.connections {
-        let mut floor = None;
-        for scenario in &options.scenarios {
-            let measured = measure(*scenario, *connections, &options)?;
-            if *scenario == Scenario::Floor {
-                floor = Some(measured.per_second);
-            }
-            println!("{}", measured.row(*scenario, *connections, floor));
-            lagging |= measured.is_lagging();
+        let mut table = Table::begin();
+        for case in &options.cases {
+            let measured = measure::measure(*case, *connections, &options)?;
+            table.row(*case, *connections, &measured);
         }
+        println!();
+        lagging |= table.is_lagging();
     }
     if lagging {
-        println!("\nA run whose lag grew says nothing about throughput: do not record it.");
+        println!("What fell behind says nothing about throughput: do not record it.");
         std::process::exit(1);
     }
     Ok(())

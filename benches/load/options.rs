@@ -1,19 +1,22 @@
 //! What the command line of the load program says.
 
-use crate::scenario::Scenario;
+use crate::case::Case;
 use anyhow::{Context, bail};
 use std::{path::PathBuf, time::Duration};
 
 /// For `--help`.
 pub const HELP: &str = "cargo bench --bench load -- [options]
-  --cases floor,accept,file       what to run: floor accept file cel rabbitmq kafka
-                                  (the last two need AMQP_URL, KAFKA_BROKERS)
+  --cases floor,accept,file       what to run, in this order: floor accept file cel
+                                  bare-rabbitmq rabbitmq drain-rabbitmq (with AMQP_URL)
+                                  bare-kafka kafka drain-kafka (with KAFKA_BROKERS)
   --connections 64,256            keep-alive connections, each with one push under way
   --seconds 20                    counted
   --warm-up 3                     before that, not counted
   --keys 10000                    different keys
   --body 1024                     bytes of a body
   --rate N                        pushes a second in all, instead of as fast as answers come
+  --behind N                      hold pushes back while more than N are undelivered; 10000
+                                  for brokers, which would fall behind otherwise
   --threads 1                     threads that push
   --folder target/load            where stores are; must be on a real disk
   --program PATH                  another laigu-router than the one built with this bench";
@@ -22,7 +25,7 @@ pub const HELP: &str = "cargo bench --bench load -- [options]
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What to run, in order.
-    pub scenarios: Vec<Scenario>,
+    pub cases: Vec<Case>,
     /// With how many connections each.
     pub connections: Vec<usize>,
     /// Counted.
@@ -37,6 +40,8 @@ pub struct Options {
     pub threads: usize,
     /// Pushes a second.
     pub rate: Option<f64>,
+    /// Pushes that may be undelivered at a time.
+    pub behind: Option<u64>,
     /// Where stores are.
     pub folder: PathBuf,
     /// The program.
@@ -47,7 +52,7 @@ impl Options {
     /// Reads the arguments; `None` when help was asked for.
     pub fn parse(arguments: &[String]) -> anyhow::Result<Option<Self>> {
         let mut options = Self {
-            scenarios: vec![Scenario::Floor, Scenario::Accept, Scenario::File],
+            cases: vec![Case::Floor, Case::Accept, Case::File],
             connections: vec![64, 256],
             duration: Duration::from_secs(20),
             warm_up: Duration::from_secs(3),
@@ -55,6 +60,7 @@ impl Options {
             body_bytes: 1024,
             threads: 1,
             rate: None,
+            behind: None,
             folder: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/load"),
             program: PathBuf::from(env!("CARGO_BIN_EXE_laigu-router")),
         };
@@ -67,7 +73,7 @@ impl Options {
             let number = || value.parse::<f64>().with_context(|| format!("{name}: `{value}` is no number"));
             let count = || value.parse::<usize>().with_context(|| format!("{name}: `{value}` is no count"));
             match name.as_str() {
-                "--cases" => options.scenarios = value.split(',').map(Scenario::parse).collect::<Result<_, _>>()?,
+                "--cases" => options.cases = value.split(',').map(Case::parse).collect::<Result<_, _>>()?,
                 "--connections" => {
                     options.connections = value.split(',').map(str::parse).collect::<Result<_, _>>()?;
                 }
@@ -77,6 +83,7 @@ impl Options {
                 "--body" => options.body_bytes = count()?,
                 "--threads" => options.threads = count()?.max(1),
                 "--rate" => options.rate = Some(number()?),
+                "--behind" => options.behind = Some(count()? as u64),
                 "--folder" => options.folder = PathBuf::from(value),
                 "--program" => options.program = PathBuf::from(value),
                 _ => bail!("`{name}` is no option\n{HELP}"),

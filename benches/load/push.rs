@@ -17,6 +17,7 @@ pub struct Push {
     request: Vec<u8>,
     hashed: Sha1,
     signature: usize,
+    body: usize,
     tail: usize,
     key: usize,
     id: usize,
@@ -42,6 +43,7 @@ impl Push {
         let from_end = |end: &str| request.len() - tail.len() + tail.find(end).unwrap_or_default();
         Self {
             signature: request.find("Laigu-Signature: ").unwrap_or_default() + "Laigu-Signature: ".len(),
+            body: request.len() - body.len(),
             tail: request.len() - tail.len(),
             key: from_end("trk_") + "trk_".len(),
             id: request.len() - DIGITS - 2,
@@ -63,6 +65,11 @@ impl Push {
         let place = &mut self.request[self.signature..self.signature + 40];
         hex::encode_to_slice(digest, place).expect("40 bytes hold the hex of 20");
         &self.request
+    }
+
+    /// The body of the request made last.
+    pub fn body(&self) -> &[u8] {
+        &self.request[self.body..]
     }
 }
 

@@ -34,12 +34,12 @@ pub struct Used {
     pub written: u64,
 }
 
-/// How far destinations are behind.
+/// How far the router and the destinations are behind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lag {
-    /// Events not yet delivered, of the destination that has most.
-    pub events: f64,
-    /// How old the oldest is.
+    /// Events that no decision was made about.
+    pub undecided: f64,
+    /// How old the oldest undelivered event is, of the destination that is furthest behind.
     pub seconds: f64,
 }
 
@@ -80,31 +80,28 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
     }
 
-    /// How far its destinations are behind; `None` where there is nothing to be behind with.
+    /// How far it is behind; `None` where there is nothing to be behind with.
     pub fn lag(&self) -> anyhow::Result<Option<Lag>> {
         let Some(admin) = self.admin else { return Ok(None) };
         let (_, text) = get(admin, "/metrics")?;
-        let most = |name: &str| {
-            let value = |line: &str| {
-                let labels = line.strip_prefix(name)?;
-                labels.starts_with(['{', ' ']).then(|| labels.rsplit(' ').next()?.parse::<f64>().ok())?
-            };
-            text.lines().filter_map(value).reduce(f64::max)
-        };
-        let lag = |events, seconds| Lag { events, seconds };
-        let events = most("laigu_router_lag_events");
-        Ok(events.map(|events| lag(events, most("laigu_router_lag_seconds").unwrap_or(f64::INFINITY))))
+        let undecided = values(&text, "laigu_router_undecided_events").sum();
+        let seconds = values(&text, "laigu_router_lag_seconds").fold(0.0, f64::max);
+        Ok(Some(Lag { undecided, seconds }))
     }
 
     /// The sum of a counter over its labels.
     pub fn counter(&self, name: &str) -> anyhow::Result<f64> {
         let (_, text) = get(self.admin.context("no admin port")?, "/metrics")?;
-        let value = |line: &str| {
-            let labels = line.strip_prefix(name)?;
-            labels.starts_with(['{', ' ']).then(|| labels.rsplit(' ').next()?.parse::<f64>().ok())?
-        };
-        Ok(text.lines().filter_map(value).sum())
+        Ok(values(&text, name).sum())
     }
+}
+
+/// The values of a metric, over its labels.
+fn values(text: &str, name: &str) -> impl Iterator<Item = f64> {
+    text.lines().filter_map(move |line| {
+        let labels = line.strip_prefix(name)?;
+        labels.starts_with(['{', ' ']).then(|| labels.rsplit(' ').next()?.parse().ok())?
+    })
 }
 
 /// What a process has used up so far; `self` is this one.

@@ -1,0 +1,223 @@
+//! Runs one case, and takes down what it did.
+
+use crate::{
+    bare,
+    case::Case,
+    client::{self, Gate, Load, Pushed},
+    options::Options,
+    server::{Lag, Server, Used, free_port, used},
+};
+use anyhow::{Context, bail};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+/// The argument that makes this very program the floor's server.
+pub const FLOOR_MODE: &str = "serve-floor";
+/// A backlog older than this at the end of a run means that the program did not keep up.
+const LAG_MAX_SECONDS: f64 = 1.0;
+const CATCH_UP_MAX: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(20);
+
+/// What one case did; `None` is what it has not.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// Pushes answered 200, or messages published, a second.
+    pub per_second: f64,
+    /// What there is to say beside it.
+    pub note: String,
+    /// What the load saw.
+    pub pushed: Option<Pushed>,
+    /// Processor time an event of the program.
+    pub cpu: Option<Duration>,
+    /// Processor time an event of the load.
+    pub load_cpu: Option<Duration>,
+    /// Bytes an event that the program made the kernel write.
+    pub written: Option<f64>,
+    /// The program's largest resident size.
+    pub memory_max: Option<u64>,
+    /// How far it was behind when the load ended.
+    pub lag: Option<Lag>,
+    /// How long it then took to deliver the rest.
+    pub caught_up: Option<Duration>,
+}
+
+impl Measured {
+    /// Whether it fell behind.
+    pub fn is_lagging(&self) -> bool {
+        self.lag.is_some_and(|lag| lag.seconds > LAG_MAX_SECONDS || lag.undecided > self.per_second * LAG_MAX_SECONDS)
+    }
+}
+
+/// Runs one case with so many connections.
+pub fn measure(case: Case, connections: usize, options: &Options) -> anyhow::Result<Measured> {
+    let folder = options.folder.join(format!("{case:?}-{connections}").to_lowercase());
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let measured = match case {
+        Case::BareRabbitMq | Case::BareKafka => bare(case, options)?,
+        Case::DrainRabbitMq | Case::DrainKafka => drain(case, connections, &folder, options)?,
+        Case::Floor | Case::Accept | Case::File | Case::Cel | Case::RabbitMq | Case::Kafka => {
+            prepare(case)?;
+            push_at(&start(case, &folder, options, None)?, case, connections, options)?
+        }
+    };
+    fs::remove_dir_all(&folder)?;
+    Ok(measured)
+}
+
+/// A started program, and the port for pushes.
+type Started = (Server, u16);
+
+fn start(case: Case, folder: &Path, options: &Options, broker: Option<&str>) -> anyhow::Result<Started> {
+    let port = free_port()?;
+    let log = folder.join("server.log");
+    if case == Case::Floor {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(FLOOR_MODE).arg(port.to_string());
+        return Ok((Server::start(command, port, None, &log)?, port));
+    }
+    let admin = free_port()?;
+    let routes = folder.join("routes.yaml");
+    case.write_routes(&routes, port, admin)?;
+    let mut command = Command::new(&options.program);
+    command.arg("--config").arg(&routes).arg("serve").env("RUST_LOG", "warn");
+    if let (Some(variable), Some(broker)) = (case.broker(), broker) {
+        command.env(variable, broker);
+    }
+    Ok((Server::start(command, port, Some(admin), &log)?, port))
+}
+
+fn push_at((server, port): &Started, case: Case, connections: usize, options: &Options) -> anyhow::Result<Measured> {
+    let load = Load {
+        port: *port,
+        connections,
+        keys: options.keys,
+        body_bytes: options.body_bytes,
+        threads: options.threads,
+        rate: options.rate,
+        warm_up: options.warm_up,
+        duration: options.duration,
+    };
+    let gate = Arc::new(Gate::default());
+    // A broker is slower than accepting: without a bound the run would only measure how fast a backlog grows.
+    let bound = options.behind.or_else(|| case.broker().map(|_| 10_000)).filter(|_| case.delivers());
+    let both = || Ok::<_, anyhow::Error>((server.used()?, used("self")?));
+    let (pushed, before) = std::thread::scope(|scope| {
+        if let Some(bound) = bound {
+            let gate = &gate;
+            scope.spawn(move || hold(server, gate, bound));
+        }
+        let pushed = client::run(&load, &gate, both);
+        gate.ended.store(true, Ordering::Relaxed);
+        pushed
+    })?;
+    let (before, after) = (before?, both()?);
+    let lag = server.lag()?;
+    let caught_up = if case.delivers() { Some(catch_up(server, pushed.all)?) } else { None };
+    let events = u32::try_from(pushed.counted.max(1))?;
+    let cpu = |before: Used, after: Used| after.cpu.saturating_sub(before.cpu) / events;
+    Ok(Measured {
+        per_second: pushed.counted as f64 / pushed.took.as_secs_f64(),
+        note: bound.map_or_else(String::new, |bound| format!("at most {bound} behind")),
+        cpu: Some(cpu(before.0, after.0)),
+        load_cpu: Some(cpu(before.1, after.1)),
+        written: Some(after.0.written.saturating_sub(before.0.written) as f64 / f64::from(events)),
+        memory_max: Some(server.memory_max()?),
+        pushed: Some(pushed),
+        lag,
+        caught_up,
+    })
+}
+
+/// Closes the gate while more than `bound` pushes are undelivered.
+fn hold(server: &Server, gate: &Gate, bound: u64) {
+    while !gate.ended.load(Ordering::Relaxed) {
+        // A metrics page that fails once leaves the gate as it is; the end of the run will tell.
+        if let Ok(delivered) = server.counter("laigu_router_delivered_total") {
+            let behind = gate.answered.load(Ordering::Relaxed) as f64 - delivered;
+            gate.closed.store(behind > bound as f64, Ordering::Relaxed);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Waits until everything accepted is delivered, and says how long that took. Fails if it never is: a lane that loses
+/// events is fast.
+fn catch_up(server: &Server, accepted: u64) -> anyhow::Result<Duration> {
+    let begin = Instant::now();
+    loop {
+        let delivered = server.counter("laigu_router_delivered_total")?;
+        if delivered >= accepted as f64 {
+            return Ok(begin.elapsed());
+        }
+        if begin.elapsed() > CATCH_UP_MAX {
+            bail!("{delivered} of {accepted} accepted pushes were delivered after {CATCH_UP_MAX:?}");
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn prepare(case: Case) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    match case.broker() {
+        Some("AMQP_URL") => runtime.block_on(bare::prepare_rabbitmq(&case.broker_url()?)).map(drop),
+        Some(_) => runtime.block_on(bare::prepare_kafka(&case.broker_url()?)),
+        None => Ok(()),
+    }
+}
+
+fn bare(case: Case, options: &Options) -> anyhow::Result<Measured> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let (url, each) = (case.broker_url()?, options.duration / 4);
+    let (per_second, window) = if case == Case::BareRabbitMq {
+        runtime.block_on(bare::rabbitmq(&url, options.body_bytes, each))?
+    } else {
+        runtime.block_on(bare::kafka(&url, options.body_bytes, each))?
+    };
+    Ok(Measured { per_second, note: format!("best window {window}"), ..Measured::default() })
+}
+
+/// Fills a store while its broker is away, starts again with the broker there, and times the deliveries.
+fn drain(case: Case, connections: usize, folder: &Path, options: &Options) -> anyhow::Result<Measured> {
+    prepare(case)?;
+    let filling = start(case, folder, options, Some(case.dead_url()))?;
+    let load = Load {
+        port: filling.1,
+        connections,
+        keys: options.keys,
+        body_bytes: options.body_bytes,
+        threads: options.threads,
+        rate: options.rate,
+        warm_up: Duration::ZERO,
+        duration: options.duration,
+    };
+    let (pushed, ()) = client::run(&load, &Arc::default(), || ())?;
+    drop(filling);
+    let (server, _) = start(case, folder, options, None)?;
+    let delivered = || server.counter("laigu_router_delivered_total");
+    let begin = Instant::now();
+    while delivered()? < 1.0 {
+        if begin.elapsed() > CATCH_UP_MAX {
+            bail!("nothing of the backlog was delivered after {CATCH_UP_MAX:?}");
+        }
+        std::thread::sleep(POLL);
+    }
+    let (first, begin, before) = (delivered()?, Instant::now(), server.used()?);
+    let took = catch_up(&server, pushed.all).context("the backlog does not drain")?;
+    let (events, after) = (pushed.all as f64 - first, server.used()?);
+    Ok(Measured {
+        per_second: events / took.min(begin.elapsed()).as_secs_f64(),
+        note: format!("{} stored", pushed.all),
+        cpu: Some(after.cpu.saturating_sub(before.cpu).div_f64(events.max(1.0))),
+        written: Some(after.written.saturating_sub(before.written) as f64 / events.max(1.0)),
+        memory_max: Some(server.memory_max()?),
+        ..Measured::default()
+    })
+}
