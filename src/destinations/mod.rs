@@ -14,6 +14,7 @@
 pub mod file;
 pub mod kafka;
 pub mod message;
+pub mod rabbitmq;
 pub mod splice;
 pub mod traceparent;
 

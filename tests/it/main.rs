@@ -1,7 +1,11 @@
 //! The integration tests, one binary: they use the public faces (HTTP, command line, brokers) or read the source.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, which is the point")]
 
+mod brokers;
 mod door;
 mod kafka;
+mod lane;
+mod proxy;
+mod rabbitmq;
 mod tidy;
 mod vendors;

@@ -1,0 +1,57 @@
+//! The RabbitMQ destination: persistent, mandatory publishes, each confirmed and not returned.
+//!
+//! **Who does what.** One supervisor task owns the connection, tells the state, and connects again. It spreads the
+//! tries over [`CHANNELS`] workers by their ordering key; each worker owns one channel, and publishes batches of at
+//! most [`BATCH`] on it, one after the other.
+//!
+//! **Why batches.** The client library hands a returned message to whatever confirm completes next, so a confirm
+//! alone does not say *which* message was returned. A worker therefore waits for all confirms of a batch, collects
+//! all returned messages, matches them by the header `x-delivery`, and only then counts the rest as taken.
+//!
+//! **What is lost when.** Nothing is counted before its confirm. When a connection fails, or does not answer within
+//! [`DEADLINE`], it is given up as a whole: what was out on it is *unknown*, and the lane sends it again. When a
+//! channel fails because the exchange is missing or access is refused, the destination is misconfigured: nothing
+//! more is sent, and the exchange is looked at on fresh channels until it takes messages again. When it fails
+//! because of a message (the broker does not say which), those of the batch are published one by one next time,
+//! so that the bad one fails alone. While the broker blocks us (memory or disk alarm) nothing times out: what is
+//! out stays out, and is confirmed when the alarm is over.
+//!
+//! The library's own recovery stays off: it can leave confirms hanging for ever.
+
+mod envelope;
+mod exchange;
+mod link;
+mod session;
+mod supervisor;
+mod trouble;
+mod verdict;
+mod worker;
+
+use crate::{
+    config::settings::RabbitMq,
+    destinations::{Common, Outlet, OutletTask, outlet},
+};
+use std::time::Duration;
+
+pub use envelope::VALUE_BYTES_MAX;
+
+/// How many channels a destination publishes on.
+pub const CHANNELS: usize = 8;
+/// How many messages a channel has out at most. Eight channels of 64 reach what one channel with a window of 512
+/// does, and RabbitMQ is the limit then.
+pub const BATCH: usize = 64;
+/// The broker is taken for dead when nothing came for twice this long.
+pub(crate) const HEARTBEAT_SECONDS: u16 = 10;
+/// How long a publish, its confirm, or any other answer may take: more than two heartbeats, so that a dead
+/// connection is noticed as such first.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How long connecting may take, from the first packet to the open connection.
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Starts a RabbitMQ destination.
+#[must_use]
+pub fn start(common: Common, settings: &RabbitMq) -> (Outlet, OutletTask) {
+    let (outlet, socket) = outlet(common.window);
+    let supervisor = supervisor::Supervisor::new(common, settings.clone(), socket);
+    (outlet, Box::pin(supervisor.run()))
+}

@@ -1,0 +1,3 @@
+//! Real brokers, and how tests speak to them past the product.
+
+pub mod rabbitmq;
