@@ -34,6 +34,9 @@ use tracing::{debug, error, trace};
 /// How long one poll may take; also how long a producer lives on after its client is dropped.
 const POLL: Duration = Duration::from_millis(50);
 
+/// How long a cluster may take to answer before it matters whether it can be reached at all.
+const FIRST_ASK: Duration = Duration::from_secs(1);
+
 /// Why a session with the cluster cannot begin, or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
@@ -112,6 +115,11 @@ impl Mailbox {
     #[must_use]
     pub fn last_error(&self) -> Option<(Code, Box<str>)> {
         lock(&self.last_error).clone()
+    }
+
+    /// Whether waiting on will not bring a broker: each refused the connection, or us.
+    fn is_hopeless(&self) -> bool {
+        lock(&self.post).all_down || self.last_error().is_some_and(|(code, _)| needs_someone(code))
     }
 
     fn leave(&self, leave: impl FnOnce(&mut Post)) {
@@ -264,10 +272,12 @@ impl Client {
     }
 
     fn known(&self, topic: &str, patience: Duration) -> Result<(), Trouble> {
-        let metadata = match self.producer().client().fetch_metadata(Some(topic), patience) {
-            Ok(metadata) => metadata,
-            Err(error) => return Err(self.unreachable(&error)),
-        };
+        let ask = |patience| self.producer().client().fetch_metadata(Some(topic), patience);
+        let metadata = ask(patience.min(FIRST_ASK)).or_else(|error| match patience.checked_sub(FIRST_ASK) {
+            Some(rest) if !self.mailbox.is_hopeless() => ask(rest),
+            _ => Err(error),
+        });
+        let metadata = metadata.map_err(|error| self.unreachable(&error))?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Err(Trouble::down(format!("no broker speaks of topic `{topic}`")));
         };
