@@ -4,6 +4,7 @@ use crate::routing::{
     lint::{self, Pattern},
     problem::{Mistake, Severity},
     scope::{Budget, Scope},
+    unparse,
 };
 use cel::{
     Context, Env, ExecutionError, IdedExpr, Value,
@@ -93,6 +94,13 @@ impl Condition {
     #[must_use]
     pub fn tree(&self) -> &IdedExpr {
         &self.tree
+    }
+
+    /// A part of its tree as one would write it.
+    #[must_use]
+    pub fn unparse(&self, part: &IdedExpr) -> String {
+        let pattern = |number| self.patterns.get(number).map(|it: &Pattern| it.0.to_string()).unwrap_or_default();
+        unparse::unparse(part, &pattern)
     }
 
     /// Asks it about an event.

@@ -10,6 +10,7 @@
 //! filters run on fuel, what could overflow a stack is refused when the file is read ([`lint`]).
 
 pub mod condition;
+pub mod explain;
 #[cfg(test)]
 mod fixtures;
 pub mod jinja;
@@ -20,3 +21,4 @@ pub mod samples;
 pub mod scope;
 pub mod table;
 pub mod template;
+pub mod unparse;

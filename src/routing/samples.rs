@@ -2,9 +2,11 @@
 //! on them. No name, number or place in them belongs to anyone.
 
 use crate::domain::{
-    Event, EventId, Headers, Incarnation, NewEvent, Origin, Position, SourceName, TenantName, Timestamp,
+    EnrichmentPart, EnrichmentStatus, Event, EventId, Headers, Incarnation, NewEvent, Origin, Position, Record,
+    SourceName, TenantName, Timestamp,
 };
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// A lead from an advertisement, as Laigu sends it: 1 KB, Chinese throughout.
 pub const LEAD: &str = r#"{"id":"sub_00000000000000000000000000000000_1726824224_9975","event":"cus.upsert","enterprise_token":"00000000000000000000000000000000","created_at":1726824224,"body":{"advertiser_name":"示例广告主(测试)1","advertiser_id":"111","campaign_name":"客资收集_计划2","campaign_id":"222","creativity_name":"客资收集_创意3","creativity_id":"333","source":"redbook","sub_source":"62b1fcaf000000001b0260c1","name":"示例顾客","age":"18","gender":"F","avatar":"https://img.example.com/widget/104/0ZIX/gaMZnhi9PwwQjIrHh5kd.jpg","qq":"100000001","tel":"13800000000","weixin":"example_wx","address":"四川省成都市高新区","comment":"想了解价格,请尽快联系","updated_on":"2024-09-20T09:23:42.989Z","created_on":"2024-09-05T08:58:33Z","track_id":"2aaaaaaaaaaaaaaaaaaaaaaaaaa","tags":[9,10,13,18,61,77],"custom":{"意向产品":["套餐甲","套餐乙"],"预约时间":"2024-09-20T09:23:12.916Z"}}}"#;
@@ -41,6 +43,19 @@ pub fn event(kind: &str, key: Option<&str>, body: &str, payload: &str) -> Event 
             id_hash: 0,
             body_hash: 0,
         },
+    }
+}
+
+/// A record that was found and holds nothing.
+#[must_use]
+pub fn part(what: &str) -> EnrichmentPart {
+    let record = Record { bytes: Bytes::from_static(b"{}"), hash: 0 };
+    EnrichmentPart {
+        what: what.into(),
+        status: EnrichmentStatus::Ok,
+        reason: None,
+        fetched_at: Some(Timestamp::from_millis(1_726_824_226_000)),
+        record: Some(Arc::new(record)),
     }
 }
 

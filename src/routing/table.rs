@@ -12,6 +12,7 @@ use crate::{
     routing::{
         condition::{Condition, Verdict},
         problem::{Mistake, Problem, Severity},
+        samples,
         scope::{Budget, Scope},
         template::{self, AddressKind, Template},
     },
@@ -37,10 +38,13 @@ pub struct Entry {
     pub when: Option<Condition>,
     /// The condition on push and records.
     pub when_enriched: Option<Condition>,
-    enrich: Vec<String>,
-    required: bool,
+    /// The records it wants fetched.
+    pub enrich: Vec<String>,
+    /// Whether it would rather wait than go on without them.
+    pub required: bool,
+    /// Whether later routes are not asked once it matched.
+    pub stop: bool,
     within: Duration,
-    stop: bool,
     to: Vec<Destined>,
     /// How often it did not match because a field was not there.
     missing: AtomicU64,
@@ -167,6 +171,12 @@ impl Table {
         self.routes.iter().map(|entry| (&entry.name, entry.missing.load(Ordering::Relaxed)))
     }
 
+    /// Whether the event has no type and payload, or a payload that is no JSON object.
+    #[must_use]
+    pub fn is_unparsable(&self, scope: &Scope<'_>) -> bool {
+        is_defective(scope.event()) || scope.is_malformed()
+    }
+
     fn first_look(&self, scope: &Scope<'_>) -> Matched {
         let mut matched = Matched::default();
         if is_defective(scope.event()) {
@@ -244,7 +254,9 @@ impl Entry {
         };
         let mut condition = |place: &Option<Located>, enrich| {
             let place = place.as_ref()?;
-            Condition::compile(&place.text, enrich).map_err(|mistakes| note(place, mistakes)).ok()
+            let condition = Condition::compile(&place.text, enrich).map_err(|mistakes| note(place, mistakes)).ok()?;
+            note(place, try_on_samples(&condition, enrich.unwrap_or_default()).into_iter().collect());
+            Some(condition)
         };
         let when = condition(&route.when, None);
         let when_enriched = condition(&route.when_enriched, Some(route.enrich.as_slice()));
@@ -273,8 +285,8 @@ impl Entry {
             when_enriched,
             enrich: route.enrich.clone(),
             required: route.required,
-            within: route.enrich_within,
             stop: route.stop,
+            within: route.enrich_within,
             to,
             missing: AtomicU64::new(0),
         }
@@ -311,9 +323,7 @@ impl Entry {
             dead(DeadCause::Condition, words.clone());
             return false;
         }
-        if self.required
-            && let Some(what) = self.enrich.iter().find(|what| !is_satisfied(what, scope.parts()))
-        {
+        if let Some(what) = self.lacks(scope.parts()) {
             dead(DeadCause::EnrichmentRequired, format!("the {what} could not be had").into());
             return false;
         }
@@ -327,31 +337,49 @@ impl Entry {
                 }
             }
         }
-        let before = decision.targets.len();
-        for to in &self.to {
+        match self.targets(scope) {
+            Ok(targets) => decision.targets.extend(targets),
+            Err(words) => dead(DeadCause::Template, words),
+        }
+        true
+    }
+
+    /// The first required record that could not be had.
+    #[must_use]
+    pub fn lacks(&self, parts: &[EnrichmentPart]) -> Option<&str> {
+        if !self.required {
+            return None;
+        }
+        self.enrich.iter().find(|what| !is_satisfied(what, parts)).map(String::as_str)
+    }
+
+    /// Renders the keys. All or none: deciding a route again must not send again what had gone out.
+    ///
+    /// # Errors
+    /// Which destination's key could not be rendered, and why.
+    pub fn targets(&self, scope: &Scope<'_>) -> Result<Vec<Target>, Box<str>> {
+        let target = |to: &Destined| {
             let address = match &to.address {
                 Address::None => Ok(None),
                 Address::Default(kind) => template::default_address(scope.event(), *kind),
                 Address::Template(template) => template.render(scope).map(Some),
             };
-            match address {
-                Ok(address) => decision.targets.push(Target {
-                    route: self.name.clone(),
-                    destination: to.destination.clone(),
-                    address,
-                }),
-                Err(error) => {
-                    // The route as a whole: deciding it again must not send again what had gone out.
-                    decision.targets.truncate(before);
-                    let detail = format!("to `{}`: {error}", to.destination).into();
-                    let route = Some(self.name.clone());
-                    decision.dead.push(DeadRoute { route, cause: DeadCause::Template, detail });
-                    break;
-                }
-            }
-        }
-        true
+            let address = address.map_err(|error| format!("to `{}`: {error}", to.destination))?;
+            Ok(Target { route: self.name.clone(), destination: to.destination.clone(), address })
+        };
+        self.to.iter().map(target).collect()
     }
+}
+
+/// Asks the condition about every sample: types that do not go together show here, not at the first event.
+fn try_on_samples(condition: &Condition, enrich: &[String]) -> Option<Mistake> {
+    let parts: Vec<EnrichmentPart> = enrich.iter().map(|what| samples::part(what)).collect();
+    samples::all().iter().find_map(|event| {
+        let budget = Budget::default();
+        let Verdict::Failed(words) = condition.evaluate(&Scope::enriched(event, &parts, &budget)) else { return None };
+        let message = format!("the condition fails on a sample `{}`", event.kind);
+        Some(Mistake::warning(0..0, message, words).help("such an event would become a dead letter of this route"))
+    })
 }
 
 fn address_kind(kind: &DestinationKind) -> Option<AddressKind> {
@@ -569,6 +597,22 @@ mod tests {
         }
         let counts: Vec<_> = table.missing_fields().map(|(name, count)| (name.as_str(), count)).collect();
         assert_eq!(counts, [("leads", 2), ("rest", 0)]);
+    }
+
+    #[test]
+    fn a_condition_that_fails_on_a_sample_is_warned_about() {
+        let warned = |when| {
+            let (_, problems) = Table::compile(&settings(vec![route("tried", when)])).expect(when);
+            problems.into_iter().map(|it| format!("{}: {}", it.message, it.label)).collect::<Vec<_>>()
+        };
+        let type_clash = "route `tried`: the condition fails on a sample `cus.upsert`: `>` does not take (string, int)";
+        assert_eq!(warned("body.age > 17"), [type_clash]);
+        let no_answer = "route `tried`: the condition fails on a sample `cus.upsert`: the answer is a string, not true \
+                         or false";
+        assert_eq!(warned("body.tel"), [no_answer]);
+        for fine in ["int(body.age) > 17", "body.nobody_knows > 17", "has(body.tel)", ""] {
+            assert!(warned(fine).is_empty(), "{fine}");
+        }
     }
 
     #[test]
