@@ -57,7 +57,7 @@ impl Source {
     }
 
     /// The code before the unit tests, which stand last.
-    fn shipped(&self) -> &str {
+    pub fn shipped(&self) -> &str {
         self.code.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
     }
 
