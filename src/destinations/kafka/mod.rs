@@ -166,8 +166,8 @@ impl Task {
     async fn serve(&mut self, client: Client) -> Result<Ending, Ended> {
         self.lane.report(OutletState::Up).await?;
         let batch_bytes = self.batch_bytes;
-        let mut session =
-            Session::new(client, self.settings.topic.clone(), batch_bytes, self.timing, self.prefixes.clone());
+        let (topic, prefixes) = (self.settings.topic.clone(), self.prefixes.clone());
+        let mut session = Session::new(client, topic, batch_bytes, self.timing, prefixes, self.vain > 0);
         let ending = session.run(&mut self.lane).await?;
         if session.delivered_any() {
             self.vain = 0;

@@ -87,6 +87,9 @@ pub(super) struct Session {
     /// A question whether the topic can be reached, while one is open.
     check: Option<oneshot::Receiver<Result<(), Trouble>>>,
     delivered_any: bool,
+    /// After trouble one record goes ahead, and the others when it is taken: metadata do not show whether we may
+    /// write, and what was never sent is in no doubt.
+    careful: bool,
 }
 
 impl Session {
@@ -96,6 +99,7 @@ impl Session {
         batch_bytes: usize,
         timing: Timing,
         prefixes: TypePrefixes,
+        careful: bool,
     ) -> Self {
         Self {
             client,
@@ -110,6 +114,7 @@ impl Session {
             last_sign: Instant::now(),
             check: None,
             delivered_any: false,
+            careful,
         }
     }
 
@@ -178,7 +183,7 @@ impl Session {
         if self.out.is_empty() {
             self.last_sign = Instant::now();
         }
-        while let Some(attempt) = self.waiting.pop_front() {
+        while let Some(attempt) = self.next() {
             self.message.render(&attempt, &prefixes);
             match self.send(&attempt) {
                 Ok(bytes) => drop(self.out.insert(attempt.ticket, Out { bytes, since: Instant::now() })),
@@ -207,6 +212,12 @@ impl Session {
         }
         lane.outcomes(outcomes).await?;
         Ok(ended)
+    }
+
+    /// The next record that may go now.
+    fn next(&mut self) -> Option<Attempt> {
+        let ahead = self.careful && !self.delivered_any && !self.out.is_empty();
+        if ahead { None } else { self.waiting.pop_front() }
     }
 
     /// Hands the rendered message over. librdkafka itself holds it against `message.max.bytes`, with its framing.

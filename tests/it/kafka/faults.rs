@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const WINDOW: usize = 64;
+const WINDOW: usize = 512;
 
 /// Each key's numbers go up in the order of first copies; gives back how many copies are repeats.
 fn repeats(brokers: &str, topic: &str, keys: u64, each: u64) -> usize {
@@ -32,7 +32,7 @@ fn repeats(brokers: &str, topic: &str, keys: u64, each: u64) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_and_frozen_under_load_loses_nothing_and_keeps_the_order() {
-    let (keys, each) = (100, 100);
+    let (keys, each) = (1_000, 40);
     let mut own = OwnNode::start();
     let (brokers, topic) = (own.node.brokers().to_owned(), fresh_topic());
     create_topic(&brokers, &topic, 4, &[]).await;

@@ -26,6 +26,7 @@ fn timing() -> Timing {
         silence: Duration::from_secs(4),
         record: Duration::from_secs(8),
         open: Duration::from_secs(2),
+        pause_misconfigured: Duration::from_secs(1),
         ..Timing::default()
     }
 }
@@ -83,6 +84,17 @@ async fn a_denied_write_is_misconfigured_and_nothing_is_dead() {
         "{:?}",
         lane.states
     );
+    lane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_trouble_one_record_goes_ahead_and_the_others_wait_for_it() {
+    let cluster = cluster();
+    let mut lane = lane(&cluster).await;
+    // Four partitions at most in the first session, one record in each that follows.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 6]);
+    lane.deliver(records(1, 50), |_| ()).await;
+    assert!((3..=7).contains(&lane.producers()), "{}", lane.producers());
     lane.end().await;
 }
 

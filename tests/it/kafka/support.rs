@@ -21,7 +21,7 @@ use rdkafka::{
     message::Headers as _,
 };
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -376,7 +376,7 @@ impl Lane {
             return;
         }
         let window = self.outlet.as_ref().unwrap().window;
-        let busy: Vec<_> = out.values().map(|attempt| attempt.delivery.event().key.clone()).collect();
+        let busy: HashSet<_> = out.values().map(|attempt| attempt.delivery.event().key.clone()).collect();
         let mut batch = Vec::new();
         for (_, line) in lines.iter_mut().filter(|(key, _)| !busy.contains(key)) {
             if out.len() >= window {
