@@ -71,7 +71,7 @@ fn plan(body: &Map<String, Value>) -> Result<(Option<Endpoint>, u32, Fault), Str
     };
     let times = body.get("times").and_then(Value::as_u64).unwrap_or(1);
     let fault = fault(body.get("fault").unwrap_or(&Value::Null)).ok_or(
-        "a fault is \"hang\", \"html\", \"truncated\", \"drip\", \"huge\", \"garbled\", \"deep\", \"null\", \
+        "a fault is \"hang\", \"html\", \"truncated\", \"drip\", \"huge\", \"garbled\", \"gzip\", \"bomb\", \"deep\", \"null\", \
          {\"errno\": 10014}, {\"code\": \"API_400\"}, {\"status\": 500}, {\"late_ms\": 100} or {\"redirect\": \"…\"}",
     )?;
     Ok((endpoint, u32::try_from(times).unwrap_or(u32::MAX), fault))
@@ -86,6 +86,8 @@ fn fault(value: &Value) -> Option<Fault> {
             "drip" => Fault::Drip,
             "huge" => Fault::Huge,
             "garbled" => Fault::Garbled,
+            "gzip" => Fault::Gzip,
+            "bomb" => Fault::Bomb,
             "deep" => Fault::Deep,
             "null" => Fault::NullResult,
             _ => return None,

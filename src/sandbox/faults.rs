@@ -142,6 +142,10 @@ pub enum Fault {
     Huge,
     /// `Content-Encoding: gzip` over something that is not.
     Garbled,
+    /// The right answer, in gzip.
+    Gzip,
+    /// Gzip of 400 KiB that becomes 64 MiB.
+    Bomb,
     /// JSON that nests too deep.
     Deep,
     /// A redirect to this URL.

@@ -8,6 +8,7 @@
 mod control;
 mod easemob;
 pub mod faults;
+mod gzip;
 mod laigu;
 mod names;
 pub mod push;

@@ -3,7 +3,7 @@
 use super::{
     State, control, easemob,
     faults::{Endpoint, Fault, Strikes},
-    laigu,
+    gzip, laigu,
     request::{Reply, Request},
 };
 use crate::domain::Timestamp;
@@ -63,6 +63,7 @@ async fn handle(extract::State(state): extract::State<Arc<State>>, request: extr
             tokio::time::sleep(late).await;
             answer(&state, endpoint, &request).0
         }
+        Some((Strikes::Instead, Fault::Gzip)) => zipped(answer(&state, endpoint, &request)).await.0,
         Some((Strikes::Instead, fault)) => strike(fault).await.0,
         Some((Strikes::AfterDoing, fault)) => {
             drop(answer(&state, endpoint, &request));
@@ -110,6 +111,11 @@ fn endpoint(request: &Request) -> Endpoint {
     }
 }
 
+async fn zipped(reply: Reply) -> Reply {
+    let body = axum::body::to_bytes(reply.0.into_body(), usize::MAX).await.unwrap_or_default();
+    Reply::whole(200, "application/json", gzip::stored(&body)).with(header::CONTENT_ENCODING, "gzip")
+}
+
 async fn strike(fault: Fault) -> Reply {
     /// Valid JSON would end some day; this never does.
     static FILLER: [u8; 1 << 16] = [b' '; 1 << 16];
@@ -128,6 +134,12 @@ async fn strike(fault: Fault) -> Reply {
         Fault::Drip => Reply::repeated(usize::MAX, b" ", Duration::from_secs(1)),
         Fault::Huge => Reply::repeated((1 << 30) / FILLER.len(), &FILLER, Duration::ZERO),
         Fault::Garbled => Reply::whole(200, "application/json", "{\"errno\":0}").with(header::CONTENT_ENCODING, "gzip"),
+        Fault::Gzip => {
+            Reply::whole(200, "application/json", gzip::stored(b"{}")).with(header::CONTENT_ENCODING, "gzip")
+        }
+        Fault::Bomb => {
+            Reply::whole(200, "application/json", gzip::bomb(64 << 20)).with(header::CONTENT_ENCODING, "gzip")
+        }
         Fault::Deep => Reply::whole(200, "application/json", Body::from("[".repeat(10_000) + &"]".repeat(10_000))),
         Fault::Redirect(to) => Reply::whole(302, "text/plain", "elsewhere").with(header::LOCATION, &to),
         Fault::NullResult => Reply::whole(200, "application/json", "{\"errno\":0,\"errmsg\":\"\",\"result\":null}"),

@@ -288,9 +288,10 @@ impl Plain for char {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Error, depth, presentable};
+    use super::{Answer, Error, depth, presentable, retry_after};
     use bytes::Bytes;
-    use http::StatusCode;
+    use http::{HeaderMap, StatusCode, header};
+    use std::time::Duration;
 
     fn answer(body: &str) -> Answer {
         Answer { status: StatusCode::OK, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) }
@@ -309,6 +310,18 @@ mod tests {
         assert!(matches!(answer("").json(), Err(Error::NotJson(_))));
         assert!(answer(&format!("{}{}", "[".repeat(32), "]".repeat(32))).json().is_ok());
         assert!(matches!(answer(&"[".repeat(33)).json(), Err(Error::TooDeep)));
+    }
+
+    #[test]
+    fn the_vendors_wish_to_wait_is_bounded() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("999999"), Some(Duration::from_secs(3600)));
+        assert_eq!(read("Wed, 21 Oct 2026 07:28:00 GMT"), None);
     }
 
     #[test]

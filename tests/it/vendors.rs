@@ -3,6 +3,7 @@
 mod easemob;
 mod hostile;
 mod laigu;
+mod stand_in;
 
 use laigu_router::{
     config::settings::{Api as ApiSettings, Credentials, Rate},

@@ -56,6 +56,7 @@ async fn every_hostile_answer_ends_in_its_own_error() {
     check(struck(&sandbox, Fault::Html).await, Action::RetryAFew, Reached::Yes);
     check(struck(&sandbox, Fault::Huge).await, Action::RetryAFew, Reached::Yes);
     check(struck(&sandbox, Fault::Garbled).await, Action::RetryAFew, Reached::Yes);
+    check(struck(&sandbox, Fault::Bomb).await, Action::RetryAFew, Reached::Yes);
     check(struck(&sandbox, Fault::Deep).await, Action::RetryAFew, Reached::Yes);
     assert!(matches!(struck(&sandbox, Fault::NullResult).await, ApiError::NoResult));
     for status in [500, 502, 503] {
@@ -80,6 +81,15 @@ async fn the_right_answer_is_taken_when_it_is_late_but_in_time() {
     let sandbox = sandbox(|_| {}).await;
     sandbox.faults().plan(Endpoint::Conversation, 1, Fault::Late(Duration::from_millis(150)));
     client(&sandbox.url(), Duration::from_secs(10)).conversation("700000001").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_read_as_the_same_record() {
+    let sandbox = sandbox(|_| {}).await;
+    let client = client(&sandbox.url(), Duration::from_secs(10));
+    let plain = client.conversation("700000001").await.unwrap();
+    sandbox.faults().plan(Endpoint::Conversation, 1, Fault::Gzip);
+    assert_eq!(client.conversation("700000001").await.unwrap(), plain);
 }
 
 #[tokio::test]

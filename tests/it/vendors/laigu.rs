@@ -90,11 +90,12 @@ async fn a_conversation_that_is_not_there_may_come_yet() {
 }
 
 #[tokio::test]
-async fn a_hostile_id_is_not_found_without_a_call() {
+async fn for_a_hostile_id_no_call_is_made() {
     let sandbox = sandbox(|_| {}).await;
     for id in ["", "..", "../clients", "%2e%2e", "7?x=1", "7#", "//evil", "7/8", "七"] {
         let error = client(&sandbox).conversation(id).await.unwrap_err();
-        assert!(matches!(error, ApiError::NotFound), "{id}");
+        assert!(matches!(error, ApiError::Http(http::Error::Refused(_))), "{id}: {error:?}");
+        assert_eq!(classify(&error), Action::GiveUp);
     }
     assert!(sandbox.faults().all_calls().is_empty());
 }

@@ -16,7 +16,6 @@ pub mod window;
 use crate::{
     config::settings::{self, Credentials},
     vendors::{
-        guard::is_segment,
         http::{self, Answer, Call, Http},
         record::{FromFields, Record},
     },
@@ -116,11 +115,9 @@ impl Api {
     /// `GET /v1/conversations/{conv_id}`: one conversation, open or ended.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`] right after it began may mean "not yet". An id that cannot be in a path is not found.
+    /// [`ApiError::NotFound`] right after it began may mean "not yet". For an id that cannot be in a path no call is
+    /// made.
     pub async fn conversation(&self, conv_id: &str) -> Result<Record<Conversation>, ApiError> {
-        if !is_segment(conv_id) {
-            return Err(ApiError::NotFound);
-        }
         let path = ["v1", "conversations", conv_id];
         // The id is wanted in the query again.
         let answer = self.get(Version::V1, &path, &[("conv_id", conv_id)]).await?;
