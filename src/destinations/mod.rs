@@ -21,7 +21,10 @@ pub mod traceparent;
 #[cfg(test)]
 pub(crate) mod fixtures;
 
-use crate::domain::{Attempt, DestinationName, Failure, StopReason, Timestamp};
+use crate::{
+    config::settings::DestinationKind,
+    domain::{Attempt, DestinationName, Failure, StopReason, Timestamp},
+};
 use std::pin::Pin;
 use tokio::sync::mpsc;
 
@@ -86,6 +89,16 @@ pub struct Common {
 /// What an outlet does, for the caller to spawn where someone waits for it. It ends soon after the lane's end of
 /// the outlet is dropped, and not before.
 pub type OutletTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Starts the outlet of a destination, whatever its kind.
+#[must_use]
+pub fn start(common: Common, kind: &DestinationKind) -> (Outlet, OutletTask) {
+    match kind {
+        DestinationKind::RabbitMq(settings) => rabbitmq::start(common, settings),
+        DestinationKind::Kafka(settings) => kafka::start(common, settings),
+        DestinationKind::File(settings) => file::start(common, settings),
+    }
+}
 
 /// The lane's end of an outlet. Dropping it ends the outlet's task, which may leave tries unanswered.
 #[derive(Debug)]

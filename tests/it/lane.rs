@@ -62,14 +62,14 @@ pub struct Tally {
 pub struct Lane {
     outlet: Outlet,
     pub state: Option<OutletState>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Lane {
     pub fn new((outlet, task): (Outlet, OutletTask)) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(task);
-        Self { outlet, state: None, _tasks: tasks }
+        Self { outlet, state: None, tasks }
     }
 
     /// The next outcomes; states are noted on the way.
@@ -104,6 +104,13 @@ impl Lane {
 
     pub async fn publish(&mut self, attempts: Vec<Attempt>) {
         self.outlet.orders.send(Order::Publish(attempts)).await.expect("the outlet lives");
+    }
+
+    /// Lets go of the outlet, and waits until its task has ended.
+    pub async fn end(mut self) {
+        drop(self.outlet);
+        let ended = time::timeout(PATIENCE, self.tasks.join_next()).await.expect("the task ends with its lane");
+        ended.expect("there is a task").expect("it does not panic");
     }
 
     pub async fn probe(&mut self) {

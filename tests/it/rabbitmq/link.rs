@@ -74,6 +74,24 @@ async fn lost_confirms_make_duplicates_and_no_disorder() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outlet_ends_soon_with_its_lane_whatever_the_broker_does() {
+    let broker = Broker::shared();
+    let queue = exchange_and_queue(&broker.client().await, &[]).await;
+    for mode in [Mode::Pass, Mode::BlackHole] {
+        let proxy = Proxy::before(broker.port()).await;
+        let mut connected = lane(&settings(through(&proxy), &queue));
+        connected.until_up().await;
+        proxy.set(mode);
+        connected.publish(attempts(100, 100, 100)).await;
+        let connecting = lane(&settings(through(&proxy), &queue));
+        let began = std::time::Instant::now();
+        connected.end().await;
+        connecting.end().await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_line_is_no_fault() {
     assert_eq!(deliver_through(Mode::Delay(Duration::from_millis(40)), Duration::from_secs(3)).await, 0);
 }

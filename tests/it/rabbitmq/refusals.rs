@@ -128,6 +128,23 @@ async fn a_revoked_permission_stops_the_lane_until_it_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vhost_that_is_not_there_is_for_a_person_to_mend() {
+    let (broker, vhost) = (Broker::shared(), unique("vhost"));
+    let mut settings = settings(format!("{}/{vhost}", broker.url()), "out");
+    settings.exchange.declare = true;
+    let mut lane = lane(&settings);
+    let words = lane.until_stopped(StopReason::Misconfigured).await;
+    assert!(words.contains(&vhost), "{words}");
+    broker.ctl(&["add_vhost", &vhost]);
+    broker.ctl(&["set_permissions", "-p", &vhost, "guest", ".*", ".*", ".*"]);
+    lane.until_up().await;
+    // Taken away again while we are on it.
+    broker.ctl(&["delete_vhost", &vhost]);
+    lane.until_stopped(StopReason::Misconfigured).await;
+    lane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_that_rejects_makes_nacks_and_loses_nothing() {
     let broker = Broker::shared();
     let client = broker.client().await;
