@@ -4,12 +4,14 @@ use super::{
     Accept, Answer, Busy,
     admit::{Admitted, admit},
     body,
-    counters::Counters,
     door::{Door, Gate},
     problem::{Problem, Refusal},
     serve::Answers,
 };
-use crate::domain::Timestamp;
+use crate::{
+    domain::Timestamp,
+    metrics::{Metrics, OfReason},
+};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -33,14 +35,14 @@ const STOPPED_DELAY: Duration = Duration::from_secs(5);
 pub struct Hooks {
     door: Arc<ArcSwap<Door>>,
     store: Arc<dyn Accept>,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
 }
 
 impl Hooks {
     /// Takes the door, which a reload may swap at any time, and the store behind it.
     #[must_use]
-    pub fn new(door: Arc<ArcSwap<Door>>, store: Arc<dyn Accept>, counters: Arc<Counters>) -> Self {
-        Self { door, store, counters }
+    pub fn new(door: Arc<ArcSwap<Door>>, store: Arc<dyn Accept>, metrics: Arc<Metrics>) -> Self {
+        Self { door, store, metrics }
     }
 
     async fn receive(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -68,20 +70,18 @@ impl Hooks {
             tenant.allows(client).map_err(|refusal| early(refusal.problem))?;
         }
         if probe {
-            self.counters.probe();
             return Ok(Response::new(Full::default()));
         }
         let body = body::read(body, door.limits.body, door.limits.body_timeout)
             .await
             .map_err(|problem| Refusal::from(problem).closing())?;
         match admit(&door, entrance, client, &parts.headers, body, Timestamp::now())? {
-            Admitted::Probe => self.counters.probe(),
+            Admitted::Probe => {}
             Admitted::Event(event) => {
                 let (sender, answer) = oneshot::channel();
                 self.store.offer(*event, sender).map_err(|Busy| Refusal::from(Problem::Busy).after(BUSY_DELAY))?;
                 match answer.await {
-                    Ok(Answer::Stored) => self.counters.accept(),
-                    Ok(Answer::Duplicate) => self.counters.duplicate(),
+                    Ok(Answer::Stored | Answer::Duplicate) => {}
                     Ok(Answer::Full { retry_after }) => return Err(Refusal::from(Problem::Full).after(retry_after)),
                     Ok(Answer::Stopped) | Err(_) => return Err(Refusal::from(Problem::Stopped).after(STOPPED_DELAY)),
                 }
@@ -103,13 +103,14 @@ impl Answers for Hooks {
                 Refusal::from(Problem::Internal).closing()
             }
         };
-        self.counters.reject(refusal.problem);
-        tracing::debug!(reason = refusal.problem.reason(), "refused a request");
+        self.refused(refusal.problem);
         refusal.response()
     }
 
     fn refused(&self, problem: Problem) {
-        self.counters.reject(problem);
+        let reason = problem.reason();
+        tracing::debug!(reason, "refused a request");
+        self.metrics.rejected.get_or_create(&OfReason { reason }).inc();
     }
 }
 

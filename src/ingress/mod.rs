@@ -4,7 +4,6 @@ pub mod address;
 mod admit;
 mod body;
 mod connection;
-pub mod counters;
 pub mod door;
 pub mod guard;
 pub mod hooks;

@@ -10,7 +10,6 @@ use laigu_router::{
     domain::{HashKeys, NewEvent, Secret, SourceName, TenantName},
     ingress::{
         Accept, Answer, Busy,
-        counters::Counters,
         door::Door,
         hooks::Hooks,
         listen,
@@ -18,6 +17,7 @@ use laigu_router::{
         serve::{Control, Server},
     },
     journal::Retention,
+    metrics::{Metrics, OfReason},
 };
 use std::{
     collections::BTreeMap,
@@ -74,7 +74,7 @@ impl Accept for Store {
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) store: Arc<Store>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) control: Control,
     pub(crate) door: Arc<ArcSwap<Door>>,
     pub(crate) task: JoinHandle<()>,
@@ -85,14 +85,14 @@ pub(crate) const KEYS: HashKeys = HashKeys { first: 1, second: 2 };
 /// Opens the door; call within a runtime.
 pub(crate) fn open(settings: &Settings) -> Running {
     let store = Arc::new(Store { events: Mutex::default(), says: Mutex::new(Says::Answer(Answer::Stored)) });
-    let counters = Arc::new(Counters::default());
+    let metrics = Arc::new(Metrics::default());
     let door = Arc::new(ArcSwap::from_pointee(Door::new(settings, KEYS).unwrap()));
     let control = Control::new(settings.server.limits);
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let hooks = Hooks::new(Arc::clone(&door), Arc::<Store>::clone(&store), Arc::clone(&counters));
+    let hooks = Hooks::new(Arc::clone(&door), Arc::<Store>::clone(&store), Arc::clone(&metrics));
     let task = tokio::spawn(Server::new(listener, control.clone(), None, hooks).run());
-    Running { address, store, counters, control, door, task }
+    Running { address, store, metrics, control, door, task }
 }
 
 impl Running {
@@ -105,7 +105,7 @@ impl Running {
     }
 
     pub(crate) fn rejected(&self, problem: Problem) -> u64 {
-        self.counters.rejected().find(|(other, _)| *other == problem).unwrap().1
+        self.metrics.rejected.get_or_create(&OfReason { reason: problem.reason() }).get()
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
