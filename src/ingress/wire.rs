@@ -77,7 +77,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<'_, I> {
         Pin::new(&mut self.io).poll_flush(context)
     }
 
+    /// Only flushes: hyper takes a failed read between two requests for an end, and there may be last words to say.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+        Pin::new(&mut self.io).poll_flush(context)
     }
 }

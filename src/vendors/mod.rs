@@ -64,3 +64,6 @@ pub fn ce_type(kind: SourceKind, event: &str) -> String {
     };
     [vendor, event].concat()
 }
+
+#[cfg(test)]
+mod identity_tests;

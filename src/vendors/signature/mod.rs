@@ -183,3 +183,6 @@ impl Verifier {
         if present { Ok(()) } else { Err(Unverified::Missing) }
     }
 }
+
+#[cfg(test)]
+mod tests;

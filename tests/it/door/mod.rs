@@ -1,4 +1,5 @@
 //! The door on a real socket: every status of the contract, deadlines, caps, hostile framing.
 
 mod contract;
+mod framing;
 mod support;
