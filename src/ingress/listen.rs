@@ -79,7 +79,11 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     bind().map_err(|source| ListenError::Bind { address, source })
 }
 
-fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+/// Takes over a socket that listens already.
+///
+/// # Errors
+/// What the system says.
+pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }

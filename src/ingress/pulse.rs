@@ -40,7 +40,7 @@ pub(super) struct Pulse {
     deadline: AtomicU64,
     phase: AtomicU8,
     nudged: AtomicBool,
-    /// Part of a head came with the request before it.
+    /// A head has begun: the one being read, or the next one, which came with the request in hand.
     head_begun: AtomicBool,
     /// No other request may follow on this connection.
     last: AtomicBool,
@@ -69,10 +69,9 @@ impl Pulse {
         if last {
             self.last.store(true, Relaxed);
         }
-        match self.phase() {
-            Phase::Quiet if head => self.enter(Phase::Head, Some(self.header)),
-            Phase::Quiet | Phase::Head => {}
-            Phase::Busy => self.head_begun.store(head, Relaxed),
+        self.head_begun.store(head, Relaxed);
+        if head && self.phase() == Phase::Quiet {
+            self.enter(Phase::Head, Some(self.header));
         }
     }
 
@@ -85,7 +84,6 @@ impl Pulse {
 
     /// A request's head is complete.
     pub(super) fn begin(&self) {
-        self.head_begun.store(false, Relaxed);
         self.enter(Phase::Busy, None);
     }
 

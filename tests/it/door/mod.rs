@@ -1,5 +1,6 @@
 //! The door on a real socket: every status of the contract, deadlines, caps, hostile framing.
 
 mod contract;
+mod deadlines;
 mod framing;
 mod support;

@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::oneshot,
     task::JoinHandle,
     time::timeout,
@@ -50,6 +50,8 @@ pub(crate) struct Store {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Says {
     Answer(Answer),
+    /// Stored, after a while.
+    After(Duration),
     Busy,
     Nothing,
     Panic,
@@ -62,6 +64,14 @@ impl Accept for Store {
             Says::Answer(word) => {
                 self.events.lock().unwrap().push(event);
                 let _ = answer.send(word);
+                Ok(())
+            }
+            Says::After(delay) => {
+                self.events.lock().unwrap().push(event);
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _ = answer.send(Answer::Stored);
+                });
                 Ok(())
             }
             Says::Busy => Err(Busy),
@@ -84,11 +94,15 @@ pub(crate) const KEYS: HashKeys = HashKeys { first: 1, second: 2 };
 
 /// Opens the door; call within a runtime.
 pub(crate) fn open(settings: &Settings) -> Running {
+    open_on(settings, listen::bind("127.0.0.1:0".parse().unwrap()).unwrap())
+}
+
+/// Opens the door behind a listener.
+pub(crate) fn open_on(settings: &Settings, listener: TcpListener) -> Running {
     let store = Arc::new(Store { events: Mutex::default(), says: Mutex::new(Says::Answer(Answer::Stored)) });
     let metrics = Arc::new(Metrics::default());
     let door = Arc::new(ArcSwap::from_pointee(Door::new(settings, KEYS).unwrap()));
     let control = Control::new(settings.server.limits);
-    let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let hooks = Hooks::new(Arc::clone(&door), Arc::<Store>::clone(&store), Arc::clone(&metrics));
     let task = tokio::spawn(Server::new(listener, control.clone(), None, hooks).run());
@@ -102,6 +116,15 @@ impl Running {
 
     pub(crate) fn stored(&self) -> usize {
         self.store.events.lock().unwrap().len()
+    }
+
+    pub(crate) async fn wait_stored(&self, count: usize) {
+        let wait = async {
+            while self.stored() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{} of {count} stored", self.stored()));
     }
 
     pub(crate) fn rejected(&self, problem: Problem) -> u64 {
