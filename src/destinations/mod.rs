@@ -8,7 +8,7 @@
 //! and nothing is handed over between a report of [`OutletState::Stopped`] and the next [`OutletState::Up`]
 //! except single probes of what was handed over before.
 //!
-//! What an outlet promises the lane: exactly one [`Report::Outcome`] for every ticket, within a deadline of its
+//! What an outlet promises the lane: exactly one [`Report::Outcomes`] for every ticket, within a deadline of its
 //! own (at the latest when the connection is given up), and before it reports `Up` again.
 
 pub mod file;

@@ -4,7 +4,7 @@
 //! by one appender in one group commit. Beside them stands the state: how far each lane has come, what it got
 //! for an answer, and the shelf with what is parked or dead.
 //!
-//! What a [`Journal`] promises, whatever engine carries it:
+//! What a journal promises, whatever engine carries it:
 //! - **Dense.** `append` gives each log's rows the next numbers, from 1; nothing is ever inserted in between.
 //! - **Visible in order.** A reader that has seen row n has seen every row before it. What is not committed
 //!   cannot be read, and a batch that failed leaves no trace: its numbers are given again.
