@@ -10,14 +10,18 @@ use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use std::path::Path;
 
 /// Names, and beginnings of names that end in a dot, of the properties that only we set: they carry the promises
-/// (order, acks, no expiry inside librdkafka), the credentials and their checks, or load code.
+/// (order, acks, no expiry inside librdkafka), the credentials and their checks, or replace the cluster or load code.
+/// Reading the file refuses most of them with better words.
 const RESERVED: [&str; 25] = [
     "acks",
     "allow.auto.create.topics",
     "bootstrap.servers",
     "delivery.report.only.error",
     "delivery.timeout.ms",
-    "enable.",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "enable.sasl.",
+    "enable.ssl.",
     "max.in.flight",
     "max.in.flight.requests.per.connection",
     "message.send.max.retries",
@@ -25,7 +29,6 @@ const RESERVED: [&str; 25] = [
     "metadata.broker.list",
     "partitioner",
     "plugin.",
-    "queue.buffering.max.kbytes",
     "queue.buffering.max.messages",
     "queuing.strategy",
     "request.required.acks",
@@ -33,9 +36,7 @@ const RESERVED: [&str; 25] = [
     "sasl.",
     "security.protocol",
     "ssl.",
-    "statistics.interval.ms",
     "test.",
-    "topic.metadata.propagation.max.ms",
     "transactional.id",
 ];
 
@@ -45,7 +46,8 @@ const MESSAGE_BYTES_MAX: usize = 1_048_588;
 /// librdkafka's own default of `batch.size`, bytes.
 const BATCH_BYTES: usize = 1_000_000;
 
-/// What a producer may hold, in KiB: librdkafka's default is 1 GiB, which no small container has.
+/// What a producer may hold, in KiB, unless the file says more: librdkafka's default is 1 GiB, which no small container
+/// has. What finds no room waits.
 const QUEUE_KIB: usize = 64 << 10;
 
 /// The longest topic name that Kafka takes.
@@ -67,7 +69,7 @@ pub enum PropertyError {
         name: String,
     },
     /// A property that must be a number is none.
-    #[error("property `{name}` must be a number of bytes")]
+    #[error("property `{name}` must be a whole number")]
     Number {
         /// Its name.
         name: &'static str,
@@ -80,14 +82,11 @@ pub fn is_reserved(property: &str) -> bool {
     RESERVED.iter().any(|reserved| property == *reserved || (reserved.ends_with('.') && property.starts_with(reserved)))
 }
 
-/// Whether Kafka takes this text as a topic; names that begin with `__` are Kafka's own.
+/// Whether Kafka takes this text as a topic.
 #[must_use]
 pub fn is_topic(text: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=TOPIC_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(good)
-        && !matches!(text, "." | "..")
-        && !text.starts_with("__")
+    (1..=TOPIC_BYTES_MAX).contains(&text.len()) && text.bytes().all(good) && !matches!(text, "." | "..")
 }
 
 /// The bytes at which a batch is closed, as the file says or by librdkafka's default.
@@ -114,12 +113,14 @@ pub fn producer_config(
     if let Some(name) = settings.properties.keys().find(|name| is_reserved(name)) {
         return Err(PropertyError::Reserved { name: name.clone() });
     }
+    let queue_kib = number(settings, "queue.buffering.max.kbytes", QUEUE_KIB)?;
     let message_bytes_max = number(settings, "message.max.bytes", MESSAGE_BYTES_MAX)?;
     let mut config = ClientConfig::new();
     let debugging = settings.properties.contains_key("debug");
     config.set_log_level(if debugging { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     config.set("client.id", format!("laigu-router-{name}"));
     config.set("linger.ms", "5");
+    config.set("statistics.interval.ms", "5000");
     config.set("message.max.bytes", MESSAGE_BYTES_MAX.to_string());
     // The first tries after a broker came back come soon; librdkafka's own default grows to 10 s.
     config.set("reconnect.backoff.max.ms", "2000");
@@ -141,8 +142,7 @@ pub fn producer_config(
     config.set("topic.metadata.propagation.max.ms", "10000");
     config.set("queue.buffering.max.messages", (window.max(500) * 2).to_string());
     // Room for two of the largest messages, or one that fits would never be taken.
-    config.set("queue.buffering.max.kbytes", QUEUE_KIB.max(message_bytes_max / 1024 * 2 + 2).to_string());
-    config.set("statistics.interval.ms", "5000");
+    config.set("queue.buffering.max.kbytes", queue_kib.max(message_bytes_max / 1_024 * 2 + 2).to_string());
     if let Some(security) = &settings.security {
         secure(&mut config, security);
     }
@@ -200,6 +200,7 @@ mod tests {
             ("allow.auto.create.topics", "false"),
             ("queue.buffering.max.messages", "16384"),
             ("batch.size", "77"),
+            ("queue.buffering.max.kbytes", "65536"),
             ("compression.type", "lz4"),
             ("linger.ms", "1"),
         ] {
@@ -210,7 +211,13 @@ mod tests {
     #[test]
     fn what_we_rely_on_cannot_be_given() {
         let name = DestinationName::parse("lake").unwrap();
-        for property in ["acks", "enable.idempotence", "sasl.password", "ssl.endpoint.identification.algorithm"] {
+        for property in [
+            "acks",
+            "enable.idempotence",
+            "sasl.password",
+            "enable.ssl.certificate.verification",
+            "test.mock.num.brokers",
+        ] {
             let refused = producer_config(&name, &settings(&[(property, "x")]), 1, 1).unwrap_err();
             assert_eq!(refused, PropertyError::Reserved { name: property.to_owned() });
         }
@@ -221,7 +228,7 @@ mod tests {
         for good in ["crm.events", "a", "A_b-3", &"x".repeat(249)] {
             assert!(is_topic(good), "{good}");
         }
-        for bad in ["", ".", "..", "../x y", "线索", "a/b", "__consumer_offsets", &"x".repeat(250)] {
+        for bad in ["", ".", "..", "../x y", "线索", "a/b", &"x".repeat(250)] {
             assert!(!is_topic(bad), "{bad}");
         }
     }
