@@ -1,34 +1,13 @@
 //! A node of its own that is killed, frozen and started again while records flow.
 
-use super::support::{Lane, OwnNode, attempt, create_topic, fresh_topic, read_back, settings};
-use laigu_router::{destinations::kafka::Timing, domain::StopReason};
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
+use super::{
+    lane::Lane,
+    support::{OwnNode, attempt, create_topic, fresh_topic, repeats, settings},
 };
+use laigu_router::{destinations::kafka::Timing, domain::StopReason};
+use std::time::{Duration, Instant};
 
 const WINDOW: usize = 512;
-
-/// Each key's numbers go up in the order of first copies; gives back how many copies are repeats.
-fn repeats(brokers: &str, topic: &str, keys: u64, each: u64) -> usize {
-    let seen = read_back(brokers, topic);
-    let mut next: HashMap<String, u64> = HashMap::new();
-    let mut repeats = 0;
-    for record in &seen {
-        let number: u64 = record.headers["x-vendor-id"].trim_start_matches("sub_").parse().unwrap();
-        let turn = number / keys;
-        let next = next.entry(record.key.clone().unwrap()).or_default();
-        assert!(turn <= *next, "{:?}: {turn} came before {next}", record.key);
-        if turn == *next {
-            *next += 1;
-        } else {
-            repeats += 1;
-        }
-    }
-    assert_eq!(next.len() as u64, keys);
-    assert!(next.values().all(|count| *count == each), "{next:?}");
-    repeats
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_and_frozen_under_load_loses_nothing_and_keeps_the_order() {

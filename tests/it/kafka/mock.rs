@@ -1,6 +1,9 @@
 //! Faults that a real node does not produce on demand, from librdkafka's own mock cluster.
 
-use super::support::{Lane, attempt, settings};
+use super::{
+    lane::Lane,
+    support::{attempt, repeats, settings},
+};
 use laigu_router::{
     destinations::{Order, Outcome, OutletState, Report, kafka::Timing},
     domain::{Failure, FailureKind, StopReason},
@@ -169,4 +172,40 @@ async fn the_end_waits_for_no_broker() {
     let asked = Instant::now();
     lane.end().await;
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_moves_under_load_keeps_the_order_without_repeats() {
+    let (keys, each) = (50, 40);
+    let cluster = cluster();
+    let mut lane = lane(&cluster).await;
+    let records = (0..keys * each).map(|number| attempt(number, Some(&format!("k{}", number % keys)), "{}")).collect();
+    let (mut moves, mut leader) = (0, 1);
+    lane.deliver(records, |done| {
+        if done > moves * 400 {
+            moves += 1;
+            leader = leader % 3 + 1;
+            for partition in 0..4 {
+                cluster.partition_leader(TOPIC, partition, Some(leader)).unwrap();
+            }
+        }
+    })
+    .await;
+    assert!(moves >= 4, "{moves} moves");
+    assert_eq!(lane.failures, []);
+    assert_eq!(repeats(&cluster.bootstrap_servers(), TOPIC, keys, each), 0);
+    lane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_producer_has_no_room_for_waits() {
+    let cluster = cluster();
+    let mut lane = lane(&cluster).await;
+    // Together more than the producer's 64 MiB.
+    let body = format!("{{\"text\":\"{}\"}}", "x".repeat(1_000_000));
+    let outcomes =
+        lane.publish((1..=90).map(|number| attempt(number, Some(&format!("k{number}")), &body)).collect()).await;
+    assert!(outcomes.values().all(|outcome| matches!(outcome, Outcome::Taken { .. })), "{outcomes:?}");
+    assert_eq!(lane.producers(), 1);
+    lane.end().await;
 }

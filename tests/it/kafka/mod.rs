@@ -1,6 +1,7 @@
 //! The Kafka destination against a real node, read back by an ordinary consumer.
 
 mod faults;
+mod lane;
 mod mock;
 mod secure;
 mod support;
@@ -9,13 +10,14 @@ use laigu_router::{
     destinations::{Order, Outcome, OutletState, kafka::Timing},
     domain::{DeadCause, Failure, FailureKind, StopReason},
 };
+use lane::Lane;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use support::{Lane, Node, attempt, create_topic, delete_topic, event_id, fresh_topic, read_back, settings};
+use support::{Node, attempt, create_topic, delete_topic, event_id, fresh_topic, read_back, settings};
 
-fn lane(node: &Node, topic: &str) -> Lane {
+fn lane_to(node: &Node, topic: &str) -> Lane {
     Lane::start(&settings(node.brokers(), topic), 1_024, Timing::default())
 }
 
@@ -23,7 +25,7 @@ fn lane(node: &Node, topic: &str) -> Lane {
 async fn a_record_arrives_byte_for_byte_with_its_key_headers_and_time() {
     let (node, topic) = (Node::shared(), fresh_topic());
     create_topic(node.brokers(), &topic, 3, &[]).await;
-    let mut lane = lane(&node, &topic);
+    let mut lane = lane_to(&node, &topic);
     lane.until_up().await;
     let body = "{ \"event\" : \"cus.upsert\",\n \"body\": {\"n\": 1.50, \"姓名\": \"\\u0041\"} }";
     let outcomes = lane.publish(vec![attempt(1, Some("acme/trk_1"), body), attempt(2, None, "{}")]).await;
@@ -77,7 +79,7 @@ async fn a_key_lands_where_the_java_client_puts_it() {
     let partitions = 12;
     let (node, topic) = (Node::shared(), fresh_topic());
     create_topic(node.brokers(), &topic, partitions, &[]).await;
-    let mut lane = lane(&node, &topic);
+    let mut lane = lane_to(&node, &topic);
     lane.until_up().await;
     lane.publish((1..).zip(golden).map(|(number, (key, _))| attempt(number, Some(key), "{}")).collect()).await;
     let seen = read_back(node.brokers(), &topic);
@@ -91,7 +93,7 @@ async fn a_key_lands_where_the_java_client_puts_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_topic_stops_the_lane_and_its_creation_starts_it() {
     let (node, topic) = (Node::shared(), fresh_topic());
-    let mut lane = lane(&node, &topic);
+    let mut lane = lane_to(&node, &topic);
     let asked = Instant::now();
     let words = lane.until_stopped(StopReason::Misconfigured).await;
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
@@ -112,7 +114,7 @@ async fn a_missing_topic_stops_the_lane_and_its_creation_starts_it() {
 async fn a_topic_that_is_deleted_under_load_stops_the_lane_and_loses_nothing_of_what_follows() {
     let (node, topic) = (Node::shared(), fresh_topic());
     create_topic(node.brokers(), &topic, 1, &[]).await;
-    let mut lane = lane(&node, &topic);
+    let mut lane = lane_to(&node, &topic);
     lane.until_up().await;
     lane.publish(vec![attempt(1, None, "{}")]).await;
     delete_topic(node.brokers(), &topic).await;
@@ -132,7 +134,7 @@ async fn a_topic_that_is_deleted_under_load_stops_the_lane_and_loses_nothing_of_
 async fn what_is_too_large_is_refused_alone_and_its_batch_goes_through_once() {
     let (node, topic) = (Node::shared(), fresh_topic());
     create_topic(node.brokers(), &topic, 1, &[("max.message.bytes", "20000")]).await;
-    let mut lane = lane(&node, &topic);
+    let mut lane = lane_to(&node, &topic);
     lane.until_up().await;
     let kib = |count: usize| format!("{{\"text\":\"{}\"}}", "x".repeat(count << 10));
     let mut attempts: Vec<_> = (1..=200).map(|number| attempt(number, Some(&format!("k{number}")), &kib(1))).collect();

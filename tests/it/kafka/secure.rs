@@ -1,6 +1,9 @@
 //! SASL_SSL and client certificates, under a CA of our own.
 
-use super::support::{Lane, Node, attempt, create_topic, fresh_topic, security, settings};
+use super::{
+    lane::Lane,
+    support::{Node, attempt, create_topic, fresh_topic, security, settings},
+};
 use laigu_router::{
     config::settings::{Kafka, KafkaSecurity, Tls},
     destinations::{Outcome, kafka::Timing},
