@@ -104,6 +104,20 @@ impl SourceText {
         &self.shown
     }
 
+    /// Takes out of a message what it quotes from a place that holds a secret.
+    pub(super) fn conceal(&self, diagnostic: &mut Diagnostic) {
+        let [raw, shown] = [&self.text, &self.shown].map(|text| text.get(diagnostic.span.clone()).unwrap_or_default());
+        if raw == shown {
+            return;
+        }
+        let parts = diagnostic.message.split('`').enumerate();
+        let parts = parts.map(|(index, part)| match index % 2 {
+            1 if raw.contains(part.trim_end_matches('…')) && !shown.contains(part) => "…",
+            _ => part,
+        });
+        diagnostic.message = parts.collect::<Vec<_>>().join("`");
+    }
+
     /// Where a piece of an expression or a template stands in the file.
     ///
     /// `piece` counts bytes of `located.text`. Quotes, escapes of quotes and the line folding of block scalars are
@@ -286,22 +300,22 @@ error: cannot read the condition
 
     #[test]
     fn all_of_them_are_printed_in_the_files_order_with_a_count() {
-        let list = vec![Diagnostic::error("second", 6..7, ""), Diagnostic::error("first", 0..1, "here")];
-        let all = Diagnostics::new(Arc::new(source("a: 1\nb: 2\n")), list);
+        let list = vec![Diagnostic::error("second", 8..9, ""), Diagnostic::error("first", 0..1, "here")];
+        let all = Diagnostics::new(Arc::new(source("to: 1\nid: 2\n")), list);
         assert_eq!(
             all.to_string(),
             "\
 error: first
  --> routes.yaml:1:1
   |
-1 | a: 1
+1 | to: 1
   | ^ here
 
 error: second
- --> routes.yaml:2:2
+ --> routes.yaml:2:3
   |
-2 | b: 2
-  |  ^
+2 | id: 2
+  |   ^
 
 routes.yaml: 2 mistakes"
         );

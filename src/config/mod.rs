@@ -111,6 +111,7 @@ fn parse_with(text: &str, path: &Path, outside: Outside<'_>) -> Result<Loaded, D
     let mut reader = Reader::new(text, path, outside);
     tree.faults.into_iter().for_each(|fault| reader.report(from_yaml(fault)));
     let settings = read_file(&mut reader, &tree.root, path);
+    reader.diagnostics.iter_mut().for_each(|one| source.conceal(one));
     let Diagnostics { list, .. } = Diagnostics::new(Arc::clone(&source), std::mem::take(&mut reader.diagnostics));
     let (errors, warnings): (Vec<_>, Vec<_>) = list.into_iter().partition(|one| one.severity == Severity::Error);
     match settings.filter(|_| errors.is_empty()) {

@@ -1,7 +1,7 @@
 //! Words for messages: the nearest known name, lists, plurals.
 
 /// Names beyond this are not looked at.
-const COMPARED_WITH_MAX: usize = 1_000;
+const COMPARED_WITH_MAX: usize = 200;
 /// Longer texts are not compared: the cost grows with the square.
 const COMPARED_MAX: usize = 64;
 
@@ -13,7 +13,9 @@ pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         return None;
     }
     let near_enough = (wanted.len() / 3).clamp(1, 3);
-    let distances = known.into_iter().take(COMPARED_WITH_MAX).map(|name| (distance(&wanted, &fold(name)), name));
+    let similar = |name: &&str| name.len().abs_diff(text.len()) <= 3 * near_enough;
+    let distances =
+        known.into_iter().take(COMPARED_WITH_MAX).filter(similar).map(|name| (distance(&wanted, &fold(name)), name));
     distances
         .filter(|(distance, _)| *distance <= near_enough)
         .min_by_key(|(distance, _)| *distance)
@@ -32,14 +34,13 @@ pub fn suggest<'a>(text: &str, known: impl IntoIterator<Item = &'a str> + Clone)
     }
 }
 
-/// A text in backticks, cut to 60 characters, on one line.
+/// A text in backticks: its first 60 characters, up to a line break or a backtick.
 #[must_use]
 pub fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(60).map(|char| if char.is_control() { ' ' } else { char }).collect();
-    if text.chars().nth(60).is_some() {
-        shown.push('…');
-    }
-    format!("`{shown}`")
+    let odd = |char: char| char.is_control() || char == '`';
+    let shown: String = text.chars().take(60).take_while(|char| !odd(*char)).collect();
+    let more = if shown.len() < text.len() { "…" } else { "" };
+    format!("`{shown}{more}`")
 }
 
 /// Names in backticks, with commas; after thirty, an ellipsis.
@@ -94,7 +95,7 @@ fn distance(left: &[char], right: &[char]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{list, nearest, suggest};
+    use super::{list, nearest, quoted, suggest};
 
     #[test]
     fn a_slip_of_the_finger_is_understood() {
@@ -120,5 +121,11 @@ mod tests {
         assert_eq!(suggest("kafka", ["a", "b"]), "known here: `a`, `b`");
         assert_eq!(suggest("kafka", []), "there is none");
         assert!(list(["x"; 40]).ends_with("`x`, …"));
+    }
+
+    #[test]
+    fn quotations_are_short_and_of_one_piece() {
+        assert_eq!(["名", "a`b", "a\nb", ""].map(quoted), ["`名`", "`a…`", "`a…`", "``"]);
+        assert_eq!(quoted(&"x".repeat(61)), format!("`{}…`", "x".repeat(60)));
     }
 }

@@ -111,9 +111,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn report(&mut self, diagnostic: Diagnostic) {
-        if self.diagnostics.len() < COLLECTED_MAX {
+        if !self.is_full() {
             self.diagnostics.push(diagnostic);
         }
+    }
+
+    /// Whether no more is collected, so that nobody need look for words.
+    pub(super) fn is_full(&self) -> bool {
+        self.diagnostics.len() >= COLLECTED_MAX
     }
 
     pub(super) fn error(&mut self, message: impl Into<String>, span: &Range<usize>, label: impl Into<String>) {
@@ -141,7 +146,8 @@ impl<'a> Reader<'a> {
             self.wrong_shape(node, label);
             return None;
         };
-        for entry in entries.iter().filter(|entry| !keys.keys.contains(&entry.key.as_str())) {
+        let unknown = entries.iter().filter(|entry| !keys.keys.contains(&entry.key.as_str()));
+        for entry in unknown.take(COLLECTED_MAX) {
             let message = format!("{} is not a key of `{}`", nearest::quoted(&entry.key), keys.section);
             self.error(message, &entry.key_span, nearest::suggest(&entry.key, keys.keys.iter().copied()));
         }

@@ -177,6 +177,9 @@ impl Known<'_> {
         text: &super::reader::Text,
     ) -> Option<(DestinationName, Option<Kind>)> {
         let Some(kind) = self.destinations.names.get(&text.value) else {
+            if reader.is_full() {
+                return None;
+            }
             let label = text.suggest(self.destinations.names.keys().map(String::as_str));
             reader.error(format!("destination {} is not defined", text.quoted()), &text.span, label);
             return None;

@@ -250,6 +250,9 @@ const fn weight(text: &str) -> usize {
 /// Where shielded ASCII lives: a private plane that no file has a use for.
 const SHIELD: u32 = 0xF_0000;
 
+/// A longer one is not shielded: looking for its end from every `${` would cost the square of the file.
+const VARIABLE_BYTES_MAX: usize = 512;
+
 /// Hides the punctuation of `${NAME}` and `${NAME:-default}` from the YAML parser, one character for one.
 ///
 /// YAML reads `{` and `}` as brackets inside a flow mapping, so that `{ token: ${TOKEN} }` would not be what it
@@ -260,7 +263,8 @@ fn shield(text: &str) -> Result<Cow<'_, str>, Fault> {
         return Err(Fault::new("this character is not taken", at..at + char.len_utf8(), "leave it out"));
     }
     let mut shielded = String::new();
-    let mut rest = text;
+    let mut rest = text.get(..text.rfind('}').map_or(0, |brace| brace + 1)).unwrap_or_default();
+    let tail = text.get(rest.len()..).unwrap_or_default();
     while let Some(at) = rest.find("${") {
         let (before, from) = rest.split_at(at);
         let length = variable_length(from).unwrap_or(0);
@@ -276,6 +280,7 @@ fn shield(text: &str) -> Result<Cow<'_, str>, Fault> {
         return Ok(Cow::Borrowed(text));
     }
     shielded.push_str(rest);
+    shielded.push_str(tail);
     Ok(Cow::Owned(shielded))
 }
 
@@ -283,7 +288,7 @@ fn shield(text: &str) -> Result<Cow<'_, str>, Fault> {
 fn variable_length(text: &str) -> Option<usize> {
     let inside = text.strip_prefix("${")?;
     let name = inside.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
-    let end = inside.find('}')?;
+    let end = inside.bytes().take(VARIABLE_BYTES_MAX).position(|byte| byte == b'}')?;
     let default = inside.get(name..end)?;
     let plain = !default.contains(['"', '\'', '\\', '\n', '\r']);
     (name > 0 && plain && (default.is_empty() || default.starts_with(":-"))).then_some(2 + end + 1)

@@ -7,6 +7,7 @@ mod mistakes;
 mod source_mistakes;
 
 use super::{Loaded, diagnostic::Diagnostics, parse_with, reader::Outside};
+use proptest::prelude::{ProptestConfig, proptest};
 use std::{collections::BTreeMap, io, path::Path};
 
 /// Reads a text with an environment and files that are only here.
@@ -46,4 +47,50 @@ fn the_numbers_are_put_into_sentences() {
             "with a destination down, 100/s of 1 KB fill them in 13h; the alarm comes after 6h"
         ]
     );
+}
+
+/// A file with literal secrets, which no slip may bring to light.
+const GUARDED: &str = "\
+version: 1
+sources: { a: { type: laigu, tenants: { b: { secret: hunter2, allow_from: [] } } } }
+destinations:
+  crm:
+    type: rabbitmq
+    url: amqp://u:hunter2@127.0.0.1
+    exchange: { name: x }
+server:
+  admin_tokens:
+    - name: a
+      token: hunter2
+    - { name: b, role: viewer, token: hunter2 }
+";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_brings_the_parser_down(text in "[a-c:\\-\\[\\]{}\"'$ \n#&*!|>?%@,\u{f0041}名]{0,80}") {
+        if let Err(mistakes) = read(&text, &[], &[]) {
+            assert_eq!(mistakes.source.shown().len(), text.len());
+            assert!(mistakes.list.iter().all(|one| one.span.end <= text.len()));
+            assert!(!mistakes.to_string().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_slip_in_the_file_shows_no_secret() {
+    let slips = ",:&\n".chars().map(Some).chain([None]);
+    for slip in slips {
+        for at in 0..GUARDED.len() {
+            let mut text = GUARDED.to_owned();
+            match slip {
+                Some(slip) => text.insert(at, slip),
+                None => drop(text.remove(at)),
+            }
+            // A secret that the slip itself changed is another text.
+            let shown = read(&text, &[], &[]).err().map(|mistakes| mistakes.to_string()).unwrap_or_default();
+            assert!(!shown.contains("hunter2"), "{slip:?} at {at}: {shown}");
+        }
+    }
 }
