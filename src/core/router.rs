@@ -59,7 +59,8 @@ pub enum Input {
     },
     /// Reading failed.
     ReadFailed,
-    /// The rows of these tries stand in ROUTED, from this number on.
+    /// The rows of these tries stand in ROUTED, from this number on. Told in the order of commits: progress that reflects
+    /// a row reflects all before it.
     Appended(Vec<u64>, Offset),
     /// They found no room and come back.
     NoRoom(Vec<u64>, Vec<NewRouted>),
@@ -134,7 +135,7 @@ impl<D: Decide> Router<D> {
             partition,
             routes,
             // The router's outlet is the log itself: it is there when there is something to read.
-            lane: Lane::new(LaneConfig { receipts: false, ..config }, record).always_up(),
+            lane: Lane::new(LaneConfig { receipts: false, shelf: false, ..config }, record).always_up(),
             waiting: BTreeMap::new(),
             homeless: Vec::new(),
             again_at: None,
@@ -152,6 +153,8 @@ impl<D: Decide> Router<D> {
             retry,
             rate: None,
             receipts: false,
+            shelf: false,
+            common_cause: false,
             settle_every: lane::IDLE_SETTLE,
             seed: 0,
         }

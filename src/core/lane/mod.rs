@@ -69,6 +69,10 @@ pub struct LaneConfig {
     pub rate: Option<Rate>,
     /// Whether a place in the window waits for a durable receipt. The router's receipts are its ROUTED rows.
     pub receipts: bool,
+    /// Whether deliveries may wait on the shelf. Not the router's: an event that is not decided stays in the log.
+    pub shelf: bool,
+    /// Whether one cause that fails many keys stops the lane. Not the morgue's, where everything fails by design.
+    pub common_cause: bool,
     /// The shortest time between two settlements, so that many receipts share a sync.
     pub settle_every: Duration,
     /// Spreads the pauses of lanes that fail together.

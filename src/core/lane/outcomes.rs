@@ -138,7 +138,7 @@ impl<T: Clone> Lane<T> {
 
     /// Counts a failure; says whether the lane stands still because one cause fails everything.
     fn is_common_cause(&mut self, now: Timestamp, order: OrderKey, failure: &Failure) -> bool {
-        if failure.kind == FailureKind::Unknown {
+        if failure.kind == FailureKind::Unknown || !self.config.common_cause {
             return false;
         }
         if self.failing.0 != Some(failure.kind) {

@@ -14,7 +14,7 @@ use crate::{
     domain::{DeadCause, Offset, OrderKey, RouteName, Timestamp},
     journal::{Ending, ShelfChange, ShelfRow, ShelfState},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// At most so many rows of one key are loaded at a time.
 const LOAD_ROWS: usize = 64;
@@ -36,6 +36,17 @@ pub struct Parked {
     pub loading: bool,
     /// What happened to its first row so far.
     pub past: Past,
+    /// Rows laid there that are not durable yet: those to be settled next, and those in the settlement on its way.
+    pub fresh: (BTreeSet<ShelfKey>, BTreeSet<ShelfKey>),
+}
+
+impl Parked {
+    /// Whether a row that was loaded is the next in order: nothing older of the key is still on its way to the shelf,
+    /// or, after a restart, in the part of the log that is not read yet.
+    fn is_next(&self, offset: Offset, cursor: Offset) -> bool {
+        let fresh = self.fresh.0.first().into_iter().chain(self.fresh.1.first());
+        offset < cursor && fresh.map(|(fresh, _)| *fresh).min().is_none_or(|fresh| offset <= fresh)
+    }
 }
 
 impl<T: Clone> Lane<T> {
@@ -71,6 +82,7 @@ impl<T: Clone> Lane<T> {
         }
         if let Some(parked) = pending.item.order.and_then(|order| self.parked.get_mut(&order)) {
             parked.rows += 1;
+            parked.fresh.0.insert((pending.item.offset, pending.item.route.clone()));
         }
         let row = shelf_row(&pending, ShelfState::Parked, None, pending.detail.clone(), false);
         self.pending.shelf.push(ShelfChange::Put(row));
@@ -145,15 +157,41 @@ impl<T: Clone> Lane<T> {
         if parked.held {
             return;
         }
+        let cursor = self.marks.cursor();
+        let mut next = Vec::with_capacity(items.len());
         for item in items {
+            if !parked.is_next(item.offset, cursor) {
+                break;
+            }
             // What was taken off the shelf a moment ago may still be read there.
             let key = (item.offset, item.route.clone());
             if !self.off_shelf.0.contains(&key) && !self.off_shelf.1.contains(&key) {
-                self.enqueue(order, Pending::new(item, true));
+                next.push(item);
             }
+        }
+        for item in next {
+            self.enqueue(order, Pending::new(item, true));
         }
         if !self.keys.contains_key(&order) {
             self.timers.insert((now.plus(LOAD_PAUSE), Timer::Parked(order)));
+        }
+    }
+
+    /// The rows laid on the shelf go into a settlement.
+    pub(super) fn fresh_rows_settle(&mut self, shelf: &[ShelfChange]) {
+        for order in parked_orders(shelf) {
+            if let Some(parked) = self.parked.get_mut(&order) {
+                parked.fresh.1.append(&mut parked.fresh.0);
+            }
+        }
+    }
+
+    /// That settlement is durable.
+    pub(super) fn fresh_rows_settled(&mut self, shelf: &[ShelfChange]) {
+        for order in parked_orders(shelf) {
+            if let Some(parked) = self.parked.get_mut(&order) {
+                parked.fresh.1.clear();
+            }
         }
     }
 
@@ -164,6 +202,13 @@ impl<T: Clone> Lane<T> {
             self.timers.insert((now, Timer::Parked(order)));
         }
     }
+}
+
+fn parked_orders(shelf: &[ShelfChange]) -> impl Iterator<Item = OrderKey> {
+    shelf.iter().filter_map(|change| match change {
+        ShelfChange::Put(row) if row.state == ShelfState::Parked => row.order,
+        ShelfChange::Put(_) | ShelfChange::Remove(..) => None,
+    })
 }
 
 fn shelf_row<T>(

@@ -51,6 +51,7 @@ impl<T: Clone> Lane<T> {
         settling.progress.reflects = self.reflects;
         self.unsettled = (0, self.unsettled.0);
         self.off_shelf = (Default::default(), std::mem::take(&mut self.off_shelf.0));
+        self.fresh_rows_settle(&settling.shelf);
         self.settled_at = now;
         self.settled_watermark = settling.progress.watermark;
         let settling = Arc::new(settling);
@@ -60,7 +61,9 @@ impl<T: Clone> Lane<T> {
 
     /// The settlement on its way is durable.
     pub(super) fn settled(&mut self) {
-        self.settling = None;
+        if let Some(settling) = self.settling.take() {
+            self.fresh_rows_settled(&settling.shelf);
+        }
         self.settle_again_at = None;
         self.unsettled.1 = 0;
         self.off_shelf.1.clear();

@@ -267,7 +267,8 @@ impl<T: Clone> Lane<T> {
         if let Some(queue) = self.keys.get_mut(&order) {
             queue.rest.push_back(pending);
             // A key that fills the buffer would keep all others from being read: its later deliveries go by the shelf.
-            if queue.len() > self.config.read_ahead / 4 && !self.parked.contains_key(&order) {
+            let spills = self.config.shelf && queue.len() > self.config.read_ahead / 4;
+            if spills && !self.parked.contains_key(&order) {
                 self.parked.insert(order, Parked::default());
             }
             return;
@@ -368,7 +369,7 @@ impl<T: Clone> Lane<T> {
     fn park_the_blocker(&mut self, now: Timestamp) {
         let full = self.buffered >= self.config.read_ahead || self.marks.span() >= SPAN_MAX;
         let more = self.marks.cursor() < self.head;
-        if !full || !more || !self.ready.is_empty() || !matches!(self.state(), LaneState::Up) {
+        if !self.config.shelf || !full || !more || !self.ready.is_empty() || !matches!(self.state(), LaneState::Up) {
             return;
         }
         let Some((_, order)) = self.waiting.first().copied() else { return };

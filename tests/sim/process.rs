@@ -1,0 +1,187 @@
+//! One run of the process: the machines of every partition, and the queues before the two writing threads.
+
+use crate::{plan::Plan, routes::SimRoutes};
+use laigu_router::{
+    config::settings::OnDead,
+    core::{
+        intake::Intake,
+        lane::{Input, Lane},
+        router::Router,
+    },
+    domain::{Incarnation, NewEvent, Offset, Partition},
+    journal::{
+        Appended, Appender, Batch, Entry, LaneName, LaneRecord, Log, NewRouted, Progress, ReadLimit, Settlement, State,
+        Wanted, WriteError,
+        memory::{
+            MemoryJournal,
+            ends::{MemoryAppender, MemorySealedIds, MemoryState},
+        },
+    },
+    lanes::payload::{OnDeadOf, Part, Payload},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// What waits for the writer.
+pub enum ForWriter {
+    Push(NewEvent, u64),
+    Rows(Vec<u64>, Vec<NewRouted>),
+}
+
+/// What waits for the state keeper.
+pub enum ForKeeper {
+    Settle(Settlement),
+    Load(LaneName, u16, laigu_router::domain::OrderKey, usize),
+}
+
+/// What the writer is doing.
+pub enum Writing {
+    Idle,
+    /// Its commit ended like this; nobody was told yet.
+    Ended(Result<Appended, (WriteError, Batch)>),
+}
+
+pub struct PartitionRun {
+    pub intake: Intake<MemorySealedIds, u64, Vec<u64>>,
+    pub appender: MemoryAppender,
+    pub segment: Offset,
+    pub queue: VecDeque<ForWriter>,
+    pub writing: Writing,
+    pub router: Router<SimRoutes>,
+    pub lanes: BTreeMap<LaneName, (Lane<Payload>, Part)>,
+}
+
+pub struct Process {
+    pub epoch: u32,
+    pub partitions: Vec<PartitionRun>,
+    pub state: MemoryState,
+    pub keeper_queue: VecDeque<ForKeeper>,
+    pub keeper_busy: bool,
+    pub routes: Arc<SimRoutes>,
+    pub on_dead: OnDeadOf,
+}
+
+/// Marks and outlets that a start needs: the lanes of all destinations named now or ever before.
+pub fn lane_records(
+    state: &MemoryState,
+    routes: &SimRoutes,
+    journal: &MemoryJournal,
+    partitions: u16,
+) -> Vec<LaneRecord> {
+    let known = state.lanes().expect("the model can be read");
+    let mut missing = Vec::new();
+    for number in 0..partitions {
+        let partition = Partition(number);
+        let head = journal.log().heads(partition).routed;
+        let mut need = |lane: LaneName, watermark: Offset, kind: &str| {
+            if !known
+                .iter()
+                .chain(&missing)
+                .any(|record: &LaneRecord| record.lane == lane && record.partition == partition)
+            {
+                missing.push(LaneRecord {
+                    lane,
+                    partition,
+                    kind: kind.into(),
+                    progress: Progress { watermark, ..Progress::default() },
+                    parked: Vec::new(),
+                    paused: false,
+                });
+            }
+        };
+        need(LaneName::Router, 1, "");
+        need(LaneName::Morgue, 1, "");
+        for route in &routes.routes {
+            need(LaneName::Destination(route.destination.clone()), head, "sim");
+        }
+    }
+    missing
+}
+
+impl Process {
+    pub fn start(
+        epoch: u32,
+        seed: u64,
+        plan: &Plan,
+        routes: Arc<SimRoutes>,
+        journal: &MemoryJournal,
+        on_dead: OnDeadOf,
+    ) -> Self {
+        let mut state = journal.state();
+        let missing = lane_records(&state, &routes, journal, plan.partitions);
+        state.register(&missing).expect("a start has no planned fault");
+        let records = state.lanes().expect("the model can be read");
+        let partitions = (0..plan.partitions)
+            .map(|number| PartitionRun::start(Partition(number), epoch, seed, plan, &routes, journal, &records))
+            .collect();
+        Self { epoch, partitions, state, keeper_queue: VecDeque::new(), keeper_busy: false, routes, on_dead }
+    }
+}
+
+impl PartitionRun {
+    fn start(
+        partition: Partition,
+        epoch: u32,
+        seed: u64,
+        plan: &Plan,
+        routes: &Arc<SimRoutes>,
+        journal: &MemoryJournal,
+        records: &[LaneRecord],
+    ) -> Self {
+        let appender = journal.appender(partition, Incarnation(epoch));
+        let mut intake = Intake::new(journal.sealed_ids(partition));
+        for segment in journal.unsealed_ids(partition) {
+            if segment.start > 1 {
+                intake.rolled(segment.start);
+            }
+            for pair in segment.pairs {
+                intake.restore(pair.id_hash, pair.body_hash);
+            }
+        }
+        let mine = || records.iter().filter(|record| record.partition == partition);
+        let record = mine().find(|record| record.lane == LaneName::Router).expect("registered at start");
+        let mut config = Router::<SimRoutes>::lane_config();
+        config.window = plan.window;
+        config.read_ahead = plan.window * 3;
+        let mut router = Router::new(partition, Arc::clone(routes), config, record);
+        tell_decided(&mut router, partition, record.progress.reflects, journal);
+        let lanes = mine()
+            .filter_map(|record| {
+                let part = match &record.lane {
+                    LaneName::Destination(name) => Part::Destination(name.clone()),
+                    LaneName::Morgue => Part::Dead,
+                    LaneName::Router | LaneName::Replay(_) => return None,
+                };
+                let mut config = plan.lane(seed);
+                config.common_cause = matches!(part, Part::Destination(_));
+                Some((record.lane.clone(), (Lane::new(config, record), part)))
+            })
+            .map(|(name, (lane, part))| match part {
+                Part::Dead => (name, (lane.always_up(), part)),
+                Part::Destination(_) => (name, (lane, part)),
+            })
+            .collect();
+        let segment = appender.segment_start();
+        Self { intake, appender, segment, queue: VecDeque::new(), writing: Writing::Idle, router, lanes }
+    }
+}
+
+/// Every ROUTED row after the one that the progress reflects marks its event as done.
+fn tell_decided(router: &mut Router<SimRoutes>, partition: Partition, reflects: Offset, journal: &MemoryJournal) {
+    let limit = ReadLimit { rows: usize::MAX, bytes: usize::MAX };
+    let page = journal.log().routed(partition, reflects + 1, &Wanted::All, limit).expect("the model can be read");
+    for entry in page.rows {
+        if let Entry::Row(routed) = entry {
+            router.already_routed(routed.offset, &routed.row);
+        }
+    }
+}
+
+/// On the router's and the lanes' inputs.
+pub type LaneInput = Input<Payload>;
+
+pub fn some_park() -> OnDeadOf {
+    Arc::new(|route| if route.as_str() == "some" { OnDead::Park } else { OnDead::Continue })
+}
