@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use laigu_router::{
     destinations::{Outcome, OutletState},
-    domain::{DeadCause, Delivery, Failure, FailureKind, OrderKey, RouteName, StopReason, Timestamp},
+    domain::{DeadCause, Delivery, Failure, FailureKind, RouteName, StopReason},
 };
 use std::collections::BTreeSet;
 
@@ -16,8 +16,6 @@ pub struct Copy {
     pub delivery: String,
     pub event: String,
     pub body: Vec<u8>,
-    pub order: Option<OrderKey>,
-    pub at: Timestamp,
     pub epoch: u32,
 }
 
@@ -62,6 +60,9 @@ impl Broker {
     }
 
     pub fn meets(&self, rng: &mut Rng, delivery: &Delivery, faults: u32) -> Meets {
+        if self.refuses_kind_5 && &*delivery.event().kind == "k5" {
+            return Meets::Answer(FailureKind::Rejected(DeadCause::TooLarge));
+        }
         if self.stopped.is_some() {
             return if rng.u32(..4) == 0 { Meets::TakenSilently } else { Meets::Lost };
         }
@@ -72,9 +73,6 @@ impl Broker {
         if self.nacked.as_ref() == Some(&delivery.target().route) {
             return Meets::Answer(FailureKind::Nacked);
         }
-        if self.refuses_kind_5 && &*delivery.event().kind == "k5" {
-            return Meets::Answer(FailureKind::Rejected(DeadCause::TooLarge));
-        }
         match rng.u32(..1_000) {
             roll if roll < faults => Meets::Answer(FailureKind::Nacked),
             roll if roll < faults * 2 => Meets::Answer(FailureKind::Unknown),
@@ -83,7 +81,7 @@ impl Broker {
         }
     }
 
-    pub fn consume(&mut self, delivery: &Delivery, at: Timestamp, epoch: u32) {
+    pub fn consume(&mut self, delivery: &Delivery, epoch: u32) {
         let event = delivery.event();
         self.consumed.push(Copy {
             offset: delivery.routed.offset,
@@ -92,8 +90,6 @@ impl Broker {
             delivery: delivery.id().as_str().to_owned(),
             event: event.id.to_string(),
             body: event.body.to_vec(),
-            order: event.order,
-            at,
             epoch,
         });
     }

@@ -15,8 +15,6 @@ pub const KEYS: HashKeys = HashKeys { first: 7, second: 8 };
 pub struct Push {
     /// `None`: keeps order with nothing.
     pub key: Option<usize>,
-    /// Counted per key.
-    pub n: usize,
     pub kind: u8,
     pub id: String,
     pub body: String,
@@ -34,7 +32,6 @@ pub struct Clients {
     token: u64,
     /// The last push of each key; the next is posted only when this one is answered or given up.
     last: BTreeMap<usize, usize>,
-    count: BTreeMap<usize, usize>,
     keys: usize,
 }
 
@@ -90,24 +87,19 @@ impl Clients {
             return None;
         }
         let index = self.pushes.len();
-        let n = key.map_or(index, |key| {
-            let count = self.count.entry(key).or_default();
-            *count += 1;
-            *count
-        });
         let kind = rng.u8(..KINDS);
         // Now and then an id comes again with another body.
         let same_id = rng.u32(..12) == 0 && index > 0;
         let id = if same_id { self.pushes.last().map(|push| push.id.clone())? } else { format!("id-{index}") };
         let body = format!("{{\"push\":{index}}}");
-        self.pushes.push(Push { key, n, kind, id, body, accepted: false, open: 0, posts: 0 });
+        self.pushes.push(Push { key, kind, id, body, accepted: false, open: 0, posts: 0 });
         if let Some(key) = key {
             self.last.insert(key, index);
         }
         Some(index)
     }
 
-    pub fn answered(&mut self, token: u64, answer: Answer, _: Timestamp) {
+    pub fn answered(&mut self, token: u64, answer: Answer) {
         let index = self.tries.remove(&token).expect("a try is answered once");
         if let Some(push) = self.pushes.get_mut(index) {
             push.open -= 1;

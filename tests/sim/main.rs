@@ -4,6 +4,8 @@
 //! `cargo test --test sim -- --seed 42` one, again and exactly. A batch of a thousand seeds or more that misses one of the
 //! situations it is there for is void, and fails.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
 mod broker;
 mod client;
 mod oracle;

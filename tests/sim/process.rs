@@ -54,7 +54,6 @@ pub struct PartitionRun {
 }
 
 pub struct Process {
-    pub epoch: u32,
     pub partitions: Vec<PartitionRun>,
     pub state: MemoryState,
     pub keeper_queue: VecDeque<ForKeeper>,
@@ -116,7 +115,7 @@ impl Process {
         let partitions = (0..plan.partitions)
             .map(|number| PartitionRun::start(Partition(number), epoch, seed, plan, &routes, journal, &records))
             .collect();
-        Self { epoch, partitions, state, keeper_queue: VecDeque::new(), keeper_busy: false, routes, on_dead }
+        Self { partitions, state, keeper_queue: VecDeque::new(), keeper_busy: false, routes, on_dead }
     }
 }
 

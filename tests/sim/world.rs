@@ -35,7 +35,7 @@ pub enum Happening {
     WriterTells(u16),
     KeeperWakes,
     /// The keeper tells whether settlements are durable, and what it loaded.
-    KeeperTells(Vec<(LaneName, u16, LaneInput)>, bool),
+    KeeperTells(Vec<(LaneName, u16, LaneInput)>),
     Router(u16, RouterInput),
     Lane(u16, LaneName, LaneInput),
     /// A delivery arrives at a broker, sent over a connection of it.
@@ -197,7 +197,7 @@ impl World {
             Happening::WriterWakes(number) => self.writer_wakes(number),
             Happening::WriterTells(number) => self.writer_tells(number),
             Happening::KeeperWakes => self.keeper_wakes(),
-            Happening::KeeperTells(inputs, _) => self.keeper_tells(inputs),
+            Happening::KeeperTells(inputs) => self.keeper_tells(inputs),
             Happening::Router(number, input) => self.router(number, input),
             Happening::Lane(number, name, input) => self.lane(number, &name, input),
             Happening::Arrives(name, number, ticket, delivery, connection) => {
@@ -252,7 +252,7 @@ impl World {
             run.writing = Writing::Ended(run.appender.append(&batch).map_err(|error| (error, batch)));
         }
         for (token, answer) in known {
-            self.clients.answered(token, answer, self.now);
+            self.clients.answered(token, answer);
         }
         if empty {
             return;
@@ -294,7 +294,7 @@ impl World {
         }
         for done in done {
             match done {
-                Done::Answer(token, answer) => self.clients.answered(token, answer, self.now),
+                Done::Answer(token, answer) => self.clients.answered(token, answer),
                 Done::Appended(tickets, first) => self.in_order(number, RouterInput::Appended(tickets, first)),
                 Done::NoRoom(tickets, rows) => self.in_order(number, RouterInput::NoRoom(tickets, rows)),
             }
@@ -367,7 +367,7 @@ impl World {
             self.crash();
             return;
         }
-        self.soon(4, Happening::KeeperTells(inputs, true));
+        self.soon(4, Happening::KeeperTells(inputs));
     }
 
     fn keeper_tells(&mut self, inputs: Vec<(LaneName, u16, LaneInput)>) {
@@ -399,23 +399,13 @@ impl World {
             return;
         };
         let mut effects = Vec::new();
-        let trace = std::env::var("SIM_TRACE").is_ok_and(|w| format!("Router/{number}").contains(&w));
-        if trace {
-            eprintln!("{} e{} <- {}", self.now.as_millis() % 1_000_000, self.epoch, brief(&format!("{input:?}")));
+        let watched = trace(&format!("Router/{number}"));
+        if watched {
+            eprintln!("{} run {} <- {}", self.now, self.epoch, brief(&format!("{input:?}")));
         }
         run.router.step(self.now, input, &mut effects);
-        if trace {
-            for effect in &effects {
-                eprintln!(
-                    "     -> {}",
-                    brief(
-                        &format!("{effect:?}")
-                            .replace("NewRouted", "payload: NR")
-                            .replace("source: ", "payload: ")
-                            .replace("generation", "payload: ")
-                    )
-                );
-            }
+        for effect in effects.iter().filter(|_| watched) {
+            eprintln!("      -> {}", brief(&format!("{effect:?}")));
         }
         let wake = run.router.wake_at();
         for effect in effects {
@@ -470,18 +460,13 @@ impl World {
         let epoch_of = self.epoch;
         let Some((lane, _)) = self.lane_mut(number, name) else { return };
         let mut effects = Vec::new();
-        if let Ok(watched) = std::env::var("SIM_TRACE")
-            && format!("{name:?}/{number}").contains(&watched)
-        {
-            eprintln!("{} e{} <- {}", now.as_millis() % 1_000_000, epoch_of, brief(&format!("{input:?}")));
+        let watched = trace(&format!("{name:?}/{number}"));
+        if watched {
+            eprintln!("{now} run {epoch_of} <- {}", brief(&format!("{input:?}")));
         }
         lane.step(now, input, &mut effects);
-        if let Ok(watched) = std::env::var("SIM_TRACE")
-            && format!("{name:?}/{number}").contains(&watched)
-        {
-            for effect in &effects {
-                eprintln!("      -> {}", brief(&format!("{effect:?}")));
-            }
+        for effect in effects.iter().filter(|_| watched) {
+            eprintln!("      -> {}", brief(&format!("{effect:?}")));
         }
         let wake = lane.wake_at();
         for effect in effects {
@@ -541,13 +526,12 @@ impl World {
         delivery: &Delivery,
         (connection, epoch): (u32, u32),
     ) {
-        let now = self.now;
         let faults = if self.healed { 0 } else { self.plan.broker_fault / 4 };
         let Some(broker) = self.brokers.get_mut(name) else { return };
         if connection != broker.connection {
             // Late data of a dead connection: some of it the broker had in its socket already.
             if self.rng.u32(..3) == 0 {
-                broker.consume(delivery, now, epoch);
+                broker.consume(delivery, epoch);
                 broker.unsure.insert(delivery.id().as_str().to_owned());
                 self.hit("late data");
             }
@@ -555,11 +539,11 @@ impl World {
         }
         let outcome = match broker.meets(&mut self.rng, delivery, faults) {
             Meets::Taken => {
-                broker.consume(delivery, now, epoch);
+                broker.consume(delivery, epoch);
                 Outcome::Taken { answer: "ack".into() }
             }
             Meets::TakenSilently => {
-                broker.consume(delivery, now, epoch);
+                broker.consume(delivery, epoch);
                 broker.unsure.insert(delivery.id().as_str().to_owned());
                 failed(FailureKind::Unknown)
             }
@@ -813,10 +797,11 @@ pub fn is_accepted(answer: Answer) -> bool {
     matches!(answer, Answer::Stored | Answer::Duplicate)
 }
 
+/// Whether a machine is watched: `SIM_TRACE=Router/0` or `SIM_TRACE='"d1")/0'` prints its inputs and effects.
+fn trace(machine: &str) -> bool {
+    std::env::var("SIM_TRACE").is_ok_and(|watched| machine.contains(&watched))
+}
+
 fn brief(text: &str) -> String {
-    let mut out = String::new();
-    for piece in text.split("payload: ") {
-        out.push_str(&piece.chars().take(400).collect::<String>());
-    }
-    out.chars().take(1500).collect()
+    text.split("payload: ").map(|piece| piece.chars().take(400).collect::<String>()).collect()
 }
