@@ -197,15 +197,18 @@ fn mode_of(
     }
     let mut secrets = Vec::new();
     for (key, file) in mode.keys {
-        match secrets::optional(reader, section, key, file)? {
-            Some(given) => secrets.push(given.secret),
+        match secrets::optional(reader, section, key, file) {
+            Ok(Some(given)) => secrets.push(given.secret),
             // Empty, or not there while its sibling is.
-            None => {
+            Ok(None) => {
                 let place = section.get(key).map_or(first.key_span, |field| &field.node.span);
                 reader.error(format!("`{key}` is missing or empty"), place, "calls could not be authorised");
-                return Err(Reported);
             }
+            Err(Reported) => {}
         }
+    }
+    if secrets.len() < mode.keys.len() {
+        return Err(Reported);
     }
     Ok(Some(Filled { secrets, place: first.key_span.clone() }))
 }

@@ -37,6 +37,29 @@ fn the_shipped_file_needs_nothing_but_the_secret() {
 }
 
 #[test]
+fn variables_stand_inside_brackets_as_everywhere_else() {
+    let long = "0123456789abcdef0123456789abcdef";
+    let env = [
+        ("LAIGU_SECRET", long),
+        ("LAIGU_ACCESS_TOKEN", "access"),
+        ("AMQP_URL", "amqps://u:p@mq"),
+        ("KAFKA_BROKERS", "a:9092,b:9092"),
+        ("KEFU_HOOK_SECRET", long),
+        ("KEFU_CLIENT_ID", "id"),
+        ("KEFU_SECRET_ID", "sid"),
+        ("AUTOMATION_SECRET", long),
+        ("SHOP_SECRET", long),
+    ];
+    let loaded = read(include_str!("example.yaml"), &env, &[]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(loaded.settings.sources.len(), 4);
+    assert_eq!(loaded.settings.server.admin_tokens, []);
+    let warned: Vec<&str> = loaded.warnings.iter().map(|one| one.message.as_str()).collect();
+    assert_eq!(warned, ["the files of this destination lie in the store's folder"]);
+    let without = read(include_str!("example.yaml"), &[], &[]).expect_err("nothing is set");
+    assert_eq!(without.list.len(), env.len(), "{without}");
+}
+
+#[test]
 fn the_numbers_are_put_into_sentences() {
     let secret = "0123456789abcdef0123456789abcdef";
     let loaded = read(SHIPPED, &[("LAIGU_SECRET", secret)], &[]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
