@@ -6,7 +6,7 @@
 
 use crate::{
     destinations::{splice, traceparent},
-    domain::{Attempt, Event, Origin, SourceName, Timestamp},
+    domain::{Attempt, Event, EventId, Origin, SourceName, Timestamp},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -153,6 +153,8 @@ pub struct Message {
     marks: Vec<(Mark, Range<usize>)>,
     value: Bytes,
     time: Timestamp,
+    /// A second since the epoch, rendered down to its `.`: the next message is mostly of the same.
+    second: (i64, String),
 }
 
 impl Message {
@@ -172,8 +174,7 @@ impl Message {
             }
         });
         self.mark(Mark::Type, |text| push_type(text, event, prefixes));
-        let time = self.time;
-        self.mark(Mark::Time, |text| push_display(text, time));
+        self.mark_time();
         self.mark_text(Mark::Subject, event.key.as_deref().unwrap_or_default());
         self.mark_text(Mark::ContentType, CONTENT_TYPE);
         self.mark_text(Mark::Route, delivery.target().route.as_str());
@@ -222,7 +223,7 @@ impl Message {
     fn mark_ids(&mut self, attempt: &Attempt) {
         let delivery = &attempt.delivery;
         let start = self.text.len();
-        push_display(&mut self.text, delivery.event().id);
+        push_event_id(&mut self.text, delivery.event().id);
         let id = start..self.text.len();
         self.text.push('/');
         self.text.push_str(delivery.target().route.as_str());
@@ -232,6 +233,26 @@ impl Message {
         }
         self.marks.push((Mark::Id, id));
         self.marks.push((Mark::Delivery, start..self.text.len()));
+    }
+
+    fn mark_time(&mut self) {
+        let millis = self.time.as_millis();
+        let second = millis.div_euclid(1_000);
+        if self.second.1.is_empty() || self.second.0 != second {
+            let rendered = self.time.to_string();
+            // A time beyond the calendar has no fraction, and is not worth keeping.
+            let Some((whole, _)) = rendered.split_once('.') else { return self.mark_text(Mark::Time, &rendered) };
+            self.second = (second, whole.to_owned());
+        }
+        let start = self.text.len();
+        let thousandths = millis.rem_euclid(1_000);
+        self.text.push_str(&self.second.1);
+        self.text.push('.');
+        for power in [100, 10, 1] {
+            self.text.push(char::from(b'0' + (thousandths / power % 10) as u8));
+        }
+        self.text.push('Z');
+        self.marks.push((Mark::Time, start..self.text.len()));
     }
 
     fn mark(&mut self, mark: Mark, push: impl FnOnce(&mut String)) {
@@ -253,6 +274,15 @@ fn push_type(text: &mut String, event: &Event, prefixes: &PrefixMap) {
         text.push_str(prefix);
     }
     text.push_str(if event.kind.is_empty() { TYPE_UNKNOWN } else { &event.kind });
+}
+
+/// As its `Display` does, and several times as fast.
+fn push_event_id(text: &mut String, id: EventId) {
+    text.push_str("evt_");
+    traceparent::push_hex(text, id.received_at.as_millis().cast_unsigned(), 12);
+    traceparent::push_hex(text, u64::from(id.incarnation.0), 8);
+    traceparent::push_hex(text, u64::from(id.position.partition.0), 4);
+    traceparent::push_hex(text, id.position.offset, 12);
 }
 
 fn push_display(text: &mut String, value: impl std::fmt::Display) {

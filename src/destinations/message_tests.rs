@@ -3,7 +3,7 @@
 use super::{Mark, Message, PrefixMap, TypePrefixes};
 use crate::{
     destinations::fixtures::{attempt, event},
-    domain::{Attempt, Headers, Origin, ReplayJob, SourceName},
+    domain::{Attempt, Headers, Origin, ReplayJob, SourceName, Timestamp},
 };
 
 fn prefixes() -> PrefixMap {
@@ -78,6 +78,20 @@ fn what_a_push_does_not_have_is_absent() {
     assert_eq!(message.get(Mark::Origin), Some("reconcile"));
     assert_eq!(message.get(Mark::Time), Some("2024-09-20T09:23:43.000Z"));
     assert_eq!(message.get(Mark::Type), Some("com.laigu.unknown"));
+}
+
+#[test]
+fn ids_and_times_read_as_they_do_everywhere_else() {
+    let mut message = Message::default();
+    for millis in [0, 1, 999, 1_000, 1_726_824_222_989, 1_726_824_222_001, -1, -1_001, 253_402_207_200_000] {
+        let mut event = event("{}");
+        event.sent_at = Some(Timestamp::from_millis(millis));
+        event.received_at = Timestamp::from_millis(millis.max(0));
+        let attempt = attempt(event, 0xabc_0000_0007, Vec::new());
+        message.render(&attempt, &prefixes());
+        assert_eq!(message.get(Mark::Time), Some(&*Timestamp::from_millis(millis).to_string()));
+        assert_eq!(message.get(Mark::Id), Some(&*attempt.delivery.event().id.to_string()));
+    }
 }
 
 #[test]

@@ -31,11 +31,12 @@ impl TraceParent {
     /// Appends it in version 00.
     pub fn push_to(self, text: &mut String) {
         text.push_str("00-");
-        push_hex(text, self.trace, 32);
+        push_hex(text, (self.trace >> 64) as u64, 16);
+        push_hex(text, self.trace as u64, 16);
         text.push('-');
-        push_hex(text, u128::from(self.span), 16);
+        push_hex(text, self.span, 16);
         text.push('-');
-        push_hex(text, u128::from(self.flags), 2);
+        push_hex(text, u64::from(self.flags), 2);
     }
 }
 
@@ -66,10 +67,12 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
     (text.len() == digits && text.bytes().all(lower)).then(|| u128::from_str_radix(text, 16).ok())?
 }
 
-fn push_hex(text: &mut String, value: u128, digits: u32) {
+/// Appends the last `digits` hexadecimal digits of a number. Without the formatting machinery: every message has
+/// nearly a hundred of them.
+pub(super) fn push_hex(text: &mut String, value: u64, digits: u32) {
     for place in (0..digits).rev() {
-        let nibble = u32::try_from((value >> (place * 4)) & 0xf).unwrap_or(0);
-        text.push(char::from_digit(nibble, 16).unwrap_or('0'));
+        let nibble = (value >> (place * 4)) as u8 & 0xf;
+        text.push(char::from(if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }));
     }
 }
 
