@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` has the map. In one line: ingress appends to EVENTS, the router reads EVENTS and appends to
 //! ROUTED, one lane a destination reads ROUTED and publishes.
 
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod destinations;

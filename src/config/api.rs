@@ -121,9 +121,9 @@ fn path_prefix(reader: &mut Reader<'_>, section: &Section<'_>, kind: SourceKind)
     }
     let form = "a path such as `/api/tenants/{tenant_id}`";
     let read = reader.parsed(field, form, |text| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~');
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_');
         let rest = text.replace("{tenant_id}", "");
-        let good = text.starts_with('/') && rest.bytes().all(plain) && !text.contains("..") && !text.contains("//");
+        let good = text.starts_with('/') && rest.bytes().all(plain) && !text.contains("//");
         good.then(|| text.trim_end_matches('/').to_owned())
     });
     Some(read.unwrap_or_else(|| PATH_PREFIX.to_owned()))

@@ -81,8 +81,8 @@ pub fn answer(state: &State, endpoint: Endpoint, request: &Request) -> Reply {
             rows.sort_by(|a, b| a.id.cmp(&b.id));
             rows
         }),
-        Endpoint::AgentOnlineStats => report(state, request, true),
-        Endpoint::AgentService => report(state, request, false),
+        Endpoint::AgentOnlineStats => report(request, true),
+        Endpoint::AgentService => report(request, false),
         _ => Ok(Reply::json(404, &json!({"errno": 10012, "errmsg": errmsg(10012)}))),
     };
     outcome.unwrap_or_else(Wrong::reply)
@@ -180,10 +180,14 @@ fn limit(request: &Request) -> Result<usize, Wrong> {
 }
 
 fn window(state: &State, request: &Request, from: &'static str, to: &'static str) -> Result<Window, Wrong> {
+    let window = any_window(request, from, to)?;
+    if window.span() > state.options.window_max { Err(Wrong::Parameter(to)) } else { Ok(window) }
+}
+
+fn any_window(request: &Request, from: &'static str, to: &'static str) -> Result<Window, Wrong> {
     let read = |name| request.query(name).and_then(time).ok_or(Wrong::Parameter(name));
     let window = Window { from: read(from)?, to: read(to)? };
-    let too_wide = window.span() > state.options.window_max;
-    if window.to < window.from || too_wide { Err(Wrong::Parameter(to)) } else { Ok(window) }
+    if window.to < window.from { Err(Wrong::Parameter(to)) } else { Ok(window) }
 }
 
 fn time(text: &str) -> Option<Timestamp> {
@@ -193,8 +197,8 @@ fn time(text: &str) -> Option<Timestamp> {
     Some(Moment::parse(text, BEIJING)?.instant)
 }
 
-fn report(state: &State, request: &Request, online: bool) -> Result<Reply, Wrong> {
-    window(state, request, "from_tm", "to_tm")?;
+fn report(request: &Request, online: bool) -> Result<Reply, Wrong> {
+    any_window(request, "from_tm", "to_tm")?;
     let rows: Vec<Value> = (1..=8_u32)
         .map(|agent| {
             let mut row = json!({

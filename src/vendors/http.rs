@@ -32,6 +32,14 @@ pub struct Options {
     pub plaintext: Plaintext,
 }
 
+impl Options {
+    /// For a base URL that the configuration has let through: it asks for `allow_http` before it takes plain `http`.
+    #[must_use]
+    pub fn configured() -> Self {
+        Self { plaintext: Plaintext::Anywhere, ..Self::default() }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self { deadline: Duration::from_secs(10), plaintext: Plaintext::default() }

@@ -1,5 +1,6 @@
 //! The vendors' API clients against the stand-in: pages, errors, hostile answers.
 
+mod by_hand;
 mod documented;
 mod easemob;
 mod hostile;
