@@ -1,7 +1,7 @@
 //! How fast Kafka takes records from bare rdkafka, by records in flight, and from our outlet, in one run.
 //!
 //! `scripts/kafka start`, then `cargo bench --bench kafka_bare`, perhaps with `-- SECONDS` for each row (default 3).
-//! Values are 1 KB, keys are many, properties are those of the outlet; `lingers` shows what `linger.ms` is worth.
+//! Values are 1 KB, keys are many, properties are those of the outlet; some rows show what `linger.ms` is worth.
 #![allow(clippy::indexing_slicing, reason = "a panic ends a bench, not a service")]
 
 use anyhow::Context as _;
@@ -69,6 +69,8 @@ fn main() -> anyhow::Result<()> {
     for window in WINDOWS {
         println!("| our outlet | {window} | {:.0} |", runtime.block_on(ours(&brokers, &topic, window, span))?);
     }
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    runtime.block_on(admin.delete_topics(&[&topic], &AdminOptions::new()))?;
     Ok(())
 }
 
