@@ -6,5 +6,6 @@
 pub mod intake;
 pub mod lane;
 pub mod rate;
+pub mod retention;
 pub mod retry;
 pub mod router;

@@ -21,6 +21,8 @@ use crate::domain::{
 };
 use std::{sync::Arc, time::Duration};
 
+#[cfg(test)]
+mod agreement;
 pub mod budget;
 pub mod ids;
 pub mod memory;

@@ -8,12 +8,9 @@ use crate::{
     },
 };
 use rusqlite::Connection;
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// Connections that wait for the next read; the one used longest ago is closed beyond that.
@@ -31,7 +28,7 @@ pub struct Catalog {
     heads: (AtomicU64, AtomicU64),
     /// Every segment below this number is sealed or gone.
     sealed_below: AtomicU32,
-    idle: Mutex<Vec<(PathBuf, Connection)>>,
+    idle: Mutex<Vec<(u32, Connection)>>,
 }
 
 /// A segment and where it ends.
@@ -79,25 +76,23 @@ impl Catalog {
         let heads = self.heads();
         let segments = self.read();
         let next = segments.iter().skip(1).map(Some).chain([None]);
-        let stretch = |(segment, next): (&Arc<Segment>, Option<&Arc<Segment>>)| Stretch {
-            segment: Arc::clone(segment),
-            end: next.map_or(heads, |next| next.first),
-            closed_at: next.map(|next| next.created_at),
-        };
-        segments.iter().zip(next).map(stretch).collect()
+        segments.iter().zip(next).map(|(segment, next)| stretch(segment, next, heads)).collect()
     }
 
-    /// The segment that holds a row, or the next one after it; `first` says which log is meant.
+    /// The segment that holds a row, or else the next one after it; `row` says which log is meant.
     #[must_use]
-    pub fn find(&self, offset: Offset, first: impl Fn(&Heads) -> Offset) -> Option<Stretch> {
+    pub fn find(&self, offset: Offset, row: impl Fn(&Heads) -> Offset) -> Option<Stretch> {
         let heads = self.heads();
         let segments = self.read();
-        let after = segments.partition_point(|segment| first(&segment.first) <= offset);
-        let index = after.saturating_sub(1);
-        let segment = Arc::clone(segments.get(index)?);
-        let next = segments.get(index + 1);
-        let end = next.map_or(heads, |next| next.first);
-        Some(Stretch { segment, end, closed_at: next.map(|next| next.created_at) })
+        let after = segments.partition_point(|segment| row(&segment.first) <= offset);
+        let mut index = after.saturating_sub(1);
+        // Between two segments there is a gap where one was lost.
+        let ended = segments.get(index).and_then(|segment| segment.end());
+        if ended.is_some_and(|end| offset >= row(&end)) && after < segments.len() {
+            index = after;
+        }
+        let segment = segments.get(index)?;
+        Some(stretch(segment, segments.get(index + 1), heads))
     }
 
     /// The segment that is written to.
@@ -114,8 +109,7 @@ impl Catalog {
     /// Takes a segment out that retention is about to remove; nobody finds it any more.
     pub fn remove(&self, number: u32) {
         self.segments.write().unwrap_or_else(PoisonError::into_inner).retain(|segment| segment.number != number);
-        let path = self.folder.segment(number);
-        self.idle().retain(|(idle, _)| *idle != path);
+        self.idle().retain(|(idle, _)| *idle != number);
     }
 
     /// Every segment below this number is sealed or gone.
@@ -129,22 +123,23 @@ impl Catalog {
         self.sealed_below.fetch_max(number, Ordering::AcqRel);
     }
 
-    /// Reads from a file with a connection of its own.
+    /// Reads from a segment with a connection of its own.
     ///
     /// # Errors
     /// SQLite's, from opening the file or from `work`.
     pub fn with_reader<R>(
         &self,
-        path: PathBuf,
+        number: u32,
         work: impl FnOnce(&Connection) -> rusqlite::Result<R>,
     ) -> rusqlite::Result<R> {
-        let connection = self.take_idle(&path).map_or_else(|| open_reader(&path), Ok)?;
+        let connection = self.take_idle(number).map_or_else(|| open_reader(&self.folder.segment(number)), Ok)?;
         let result = work(&connection);
-        // After an error the connection may be in any state: it is not used again.
-        if result.is_ok() {
+        // After an error the connection may be in any state: it is not used again. One to a segment that was removed
+        // meanwhile would keep its bytes on the disk.
+        if result.is_ok() && self.read().iter().any(|segment| segment.number == number) {
             let mut idle = self.idle();
             let left = (idle.len() >= CONNECTIONS_KEPT).then(|| idle.remove(0));
-            idle.push((path, connection));
+            idle.push((number, connection));
             drop(idle);
             drop(left);
         }
@@ -156,17 +151,22 @@ impl Catalog {
         self.idle().clear();
     }
 
-    fn take_idle(&self, path: &PathBuf) -> Option<Connection> {
+    fn take_idle(&self, number: u32) -> Option<Connection> {
         let mut idle = self.idle();
-        let index = idle.iter().rposition(|(idle, _)| idle == path)?;
+        let index = idle.iter().rposition(|(idle, _)| *idle == number)?;
         Some(idle.remove(index).1)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(PathBuf, Connection)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(u32, Connection)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn stretch(segment: &Arc<Segment>, next: Option<&Arc<Segment>>, heads: Heads) -> Stretch {
+    let end = segment.end().or(next.map(|next| next.first)).unwrap_or(heads);
+    Stretch { segment: Arc::clone(segment), end, closed_at: next.map(|next| next.created_at) }
 }

@@ -54,9 +54,8 @@ impl SqliteLog {
             // What lies before the first segment is gone, whatever the reason; the callers miss it in `found`.
             let from = here.partition_point(|offset| *offset < stretch.segment.first.events);
             let here = here.get(from..).unwrap_or_default();
-            let path = self.catalog.folder.segment(stretch.segment.number);
             self.catalog
-                .with_reader(path, |connection| {
+                .with_reader(stretch.segment.number, |connection| {
                     let incarnation = |offset| stretch.segment.incarnation(offset);
                     chosen_events(connection, &self.catalog.keys, incarnation, here, &mut found)
                 })
@@ -72,11 +71,17 @@ impl SqliteLog {
         wanted: &Wanted,
         rows_max: usize,
     ) -> Result<(Vec<Candidate>, Offset), ReadError> {
-        let path = self.catalog.folder.segment(stretch.segment.number);
         let range = from..stretch.end.routed;
         let keys = &self.catalog.keys;
-        let found = self.catalog.with_reader(path, |connection| candidates(connection, keys, wanted, range, rows_max));
+        let found = self
+            .catalog
+            .with_reader(stretch.segment.number, |connection| candidates(connection, keys, wanted, range, rows_max));
         found.map_err(|error| read_error(&error))
+    }
+
+    /// Whether a decision's event went with its segment, which retention allows once every lane is past the decision.
+    fn is_gone(candidate: &Candidate, events: &Fetched) -> bool {
+        candidate.row.as_ref().is_ok_and(|row| !events.contains_key(&row.event.offset))
     }
 
     /// The first row of a log that can be read from `from` on, and the stretch that holds it. `None` at the end.
@@ -98,8 +103,7 @@ impl Log for SqliteLog {
         let mut budget = Budget::new(limit);
         let Some((start, stretch)) = self.start(from, |heads| heads.events) else { return Ok(page) };
         page.gone = start - from;
-        let path = self.catalog.folder.segment(stretch.segment.number);
-        let read = self.catalog.with_reader(path, |connection| {
+        let read = self.catalog.with_reader(stretch.segment.number, |connection| {
             let incarnation = |offset| stretch.segment.incarnation(offset);
             let range = start..stretch.end.events;
             events(connection, &self.catalog.keys, incarnation, range, &mut budget, &mut page.rows)
@@ -128,6 +132,10 @@ impl Log for SqliteLog {
             if budget.is_spent(page.rows.len()) {
                 page.next = candidate.offset;
                 break;
+            }
+            if Self::is_gone(&candidate, &events) {
+                page.gone += 1;
+                continue;
             }
             let entry = join(candidate, &events);
             budget.spend(if let Entry::Row(routed) = &entry { routed.event.body.len() } else { 0 });
@@ -159,7 +167,9 @@ impl Log for SqliteLog {
             let Some(candidate) = found.into_iter().next() else { return Ok(None) };
             let event = candidate.row.as_ref().ok().map(|row| row.event.offset);
             let events = self.fetch(event.into_iter().collect())?;
-            return Ok(Some(join(candidate, &events)));
+            if !Self::is_gone(&candidate, &events) {
+                return Ok(Some(join(candidate, &events)));
+            }
         }
         self.kept.routed(&self.catalog.keys, offset)
     }

@@ -20,27 +20,36 @@ pub mod checkpoint;
 pub mod database;
 pub mod decision;
 pub mod folder;
+pub mod ids_file;
 pub mod kept;
 pub mod log;
 pub mod pack;
+pub mod retainer;
+#[cfg(test)]
+mod retention_tests;
 pub mod room;
 pub mod rows;
 pub mod scan;
+pub mod sealing;
 pub mod segment;
 pub mod state;
 pub mod state_rows;
 #[cfg(test)]
-mod store_tests;
+pub(crate) mod store_tests;
 pub mod writer;
 
 use crate::{
     domain::{HashKeys, Incarnation, Timestamp},
-    journal::{Heads, Retention, WriteError},
+    journal::{Heads, ReadError, Retention, WriteError, ids::UnsealedIds},
 };
 use catalog::Catalog;
 use folder::Folder;
+use kept::Kept;
+use log::SqliteLog;
+use retainer::Retainer;
 use room::Room;
 use rusqlite::Connection;
+use sealing::{IdsFiles, Sealer};
 use segment::Segment;
 use state::SqliteState;
 use std::{
@@ -60,8 +69,8 @@ const SEGMENTS_MIN: u64 = 16;
 pub struct Options {
     /// The folder.
     pub path: PathBuf,
-    /// Bytes of everything below it.
-    pub size_max: u64,
+    /// How long things are kept, and the bytes of everything below the folder.
+    pub retention: Retention,
     /// Bytes of a segment.
     pub segment_bytes_max: u64,
     /// This run.
@@ -80,7 +89,7 @@ impl Options {
     pub fn new(path: &Path, retention: &Retention, now: Timestamp) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
-            size_max: retention.size_max,
+            retention: *retention,
             segment_bytes_max: (retention.size_max / SEGMENTS_MIN).min(SEGMENT_BYTES_MAX),
             incarnation: Incarnation(getrandom::u32()?),
             keys: HashKeys { first: getrandom::u64()?, second: getrandom::u64()? },
@@ -135,6 +144,15 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
+    /// The state cannot be read.
+    #[error("cannot read `{path}`: restore it from a backup")]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
     /// It was made for another kind of engine.
     #[error("`{path}` was made for {partitions} partitions, this engine has one")]
     Partitions {
@@ -166,9 +184,17 @@ pub struct Store {
     /// The writing end.
     pub appender: SqliteAppender,
     /// The reading end.
-    pub log: log::SqliteLog,
+    pub log: SqliteLog,
     /// The state.
     pub state: SqliteState,
+    /// Seals closed segments, in the background.
+    pub sealer: Sealer,
+    /// Removes what is old, in the background.
+    pub retainer: Retainer,
+    /// The ids of sealed segments.
+    pub sealed_ids: Arc<IdsFiles>,
+    /// The ids of the others, oldest segment first: what the intake starts with.
+    pub unsealed_ids: Vec<UnsealedIds>,
     /// The room that is left.
     pub room: Arc<Room>,
     /// The keys to hash ids, bodies and keys with.
@@ -182,48 +208,37 @@ pub struct Store {
 pub fn open(options: &Options) -> Result<Store, OpenError> {
     let folder = Folder::open(&options.path)?;
     let (state, keys) = SqliteState::open(&folder, options.keys, options.now)?;
+    let floor = state.floor().map_err(|source| OpenError::State { path: folder.state(), source })?;
     let (mut segments, tail) = open_segments(&folder)?;
-    let (segment, connection) = match tail {
-        Some(tail) => tail,
-        None => {
-            let first = Heads { events: 1, routed: 1 };
-            let number = folder_next(&folder)?;
-            let (segment, connection) = Segment::create(&folder, number, first, options.now)?;
-            (Arc::new(segment), connection)
-        }
-    };
+    let (segment, connection, heads) = open_tail(&folder, tail, floor, options.now, &mut segments)?;
     segments.push(Arc::clone(&segment));
+
     let used = folder.bytes().map_err(|source| OpenError::Folder { path: options.path.clone(), source })?;
-    let room = Arc::new(Room::new(options.size_max, used));
-    let heads = segment
-        .heads(&connection)
-        .map_err(|source| OpenError::Database { path: folder.segment(segment.number), source })?;
-    let kept = kept::Kept::new(folder.state());
+    let room = Arc::new(Room::new(options.retention.size_max, used));
+    let kept = Kept::new(folder.state());
     let catalog = Arc::new(Catalog::new(folder, keys, segments, heads));
-    let log = log::SqliteLog::new(Arc::clone(&catalog), kept);
-    let appender = SqliteAppender::open(
-        catalog,
-        Arc::clone(&room),
-        segment,
-        connection,
-        options.incarnation,
-        options.segment_bytes_max,
-    )?;
-    Ok(Store { appender, log, state, room, keys })
+    let log = SqliteLog::new(Arc::clone(&catalog), kept);
+    let (sealer, sealed_ids, unsealed_ids) = open_ids(&catalog)?;
+    let retainer = Retainer::open(log.clone(), Arc::clone(&sealed_ids), Arc::clone(&room), options.retention)?;
+    let appender = SqliteAppender::open(catalog, Arc::clone(&room), (segment, connection), heads, options)?;
+    Ok(Store { appender, log, state, sealer, retainer, sealed_ids, unsealed_ids, room, keys })
 }
 
-type Tail = Option<(Arc<Segment>, Connection)>;
+type Tail = (Arc<Segment>, Connection);
 
 /// Opens every segment; the last one is kept open to be written to.
-fn open_segments(folder: &Folder) -> Result<(Vec<Arc<Segment>>, Tail), OpenError> {
+fn open_segments(folder: &Folder) -> Result<(Vec<Arc<Segment>>, Option<Tail>), OpenError> {
     let path = folder.events();
     let numbers = folder.segments().map_err(|source| OpenError::Folder { path: path.clone(), source })?;
     let mut segments: Vec<Arc<Segment>> = Vec::new();
-    let mut tail: Tail = None;
+    let mut tail: Option<Tail> = None;
     for number in numbers {
         match Segment::open(folder, number)? {
             Some((segment, connection)) => {
-                segments.extend(tail.take().map(|(segment, _)| segment));
+                if let Some((before, connection)) = tail.take() {
+                    close(&before, &connection, segment.first);
+                    segments.push(before);
+                }
                 tail = Some((Arc::new(segment), connection));
             }
             // A crash while it was made: whoever needs the number makes it again.
@@ -234,8 +249,73 @@ fn open_segments(folder: &Folder) -> Result<(Vec<Arc<Segment>>, Tail), OpenError
     Ok((segments, tail))
 }
 
+/// Notes where a segment ends: before the next one begins, if a segment between them was lost.
+fn close(segment: &Segment, connection: &Connection, next: Heads) {
+    // Where its end cannot be read, what is missing counts as damaged.
+    let end = segment.heads(connection).unwrap_or(next);
+    segment.note_end(Heads { events: end.events.min(next.events), routed: end.routed.min(next.routed) });
+}
+
+/// The segment to write to: the newest one, or a new one where there is none, or where the newest one was lost.
+fn open_tail(
+    folder: &Folder,
+    tail: Option<Tail>,
+    floor: Heads,
+    now: Timestamp,
+    segments: &mut Vec<Arc<Segment>>,
+) -> Result<(Arc<Segment>, Connection, Heads), OpenError> {
+    let mut first = floor;
+    let mut number = first_number(folder)?;
+    if let Some((segment, connection)) = tail {
+        let path = folder.segment(segment.number);
+        let heads = segment.heads(&connection).map_err(|source| OpenError::Database { path, source })?;
+        if heads.events >= floor.events && heads.routed >= floor.routed {
+            return Ok((segment, connection, heads));
+        }
+        first = Heads { events: heads.events.max(floor.events), routed: heads.routed.max(floor.routed) };
+        number = number.max(segment.number + 1);
+        tracing::error!(
+            ?heads,
+            ?floor,
+            "the newest segment is lost: what it held and was not delivered is gone, new events go on behind it"
+        );
+        segment.note_end(heads);
+        segments.push(segment);
+    }
+    let (segment, connection) = Segment::create(folder, number, first, now)?;
+    Ok((Arc::new(segment), connection, first))
+}
+
 /// The number of the first segment of a store: after whatever sealed ids are left of an older one.
-fn folder_next(folder: &Folder) -> Result<u32, OpenError> {
+fn first_number(folder: &Folder) -> Result<u32, OpenError> {
     let ids = folder.ids_files().map_err(|source| OpenError::Folder { path: folder.ids(), source })?;
     Ok(ids.last().map_or(1, |last| last + 1))
+}
+
+/// Opens the files of ids. Closed segments but the newest are sealed now if they are not; a start reads the ids of two
+/// segments at most.
+fn open_ids(catalog: &Arc<Catalog>) -> Result<(Sealer, Arc<IdsFiles>, Vec<UnsealedIds>), OpenError> {
+    let path = catalog.folder.ids();
+    let stretches = catalog.stretches();
+    let ids = Arc::new(IdsFiles::open(&catalog.folder, &catalog.keys, &stretches)?);
+    let mut sealer = Sealer::new(Arc::clone(catalog), Arc::clone(&ids));
+    let tail = stretches.last().map_or(0, |stretch| stretch.segment.number);
+    for stretch in &stretches {
+        let number = stretch.segment.number;
+        if !ids.has(number)
+            && stretches.iter().any(|later| later.segment.number > number && later.segment.number < tail)
+        {
+            sealer.seal_next().map_err(|source| OpenError::Write { path: path.clone(), source })?;
+        }
+        catalog.note_sealed_below(number);
+        if !ids.has(number) {
+            break;
+        }
+        catalog.note_sealed_below(number + 1);
+    }
+    let below = catalog.sealed_below();
+    let unsealed = stretches.iter().filter(|stretch| stretch.segment.number >= below);
+    let unsealed = unsealed.map(|stretch| sealing::unsealed(catalog, stretch)).collect::<rusqlite::Result<_>>();
+    let unsealed = unsealed.map_err(|source| OpenError::Database { path: catalog.folder.events(), source })?;
+    Ok((sealer, ids, unsealed))
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -38,6 +38,8 @@ pub struct Segment {
     pub first: Heads,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The first rows after it, once it is closed.
+    end: OnceLock<Heads>,
     /// The oldest event that one of its decisions is about; `u64::MAX` while it has none.
     oldest_event: AtomicU64,
     /// Which run wrote the events from a row on, by row.
@@ -49,6 +51,17 @@ impl Segment {
     #[must_use]
     pub fn oldest_event(&self) -> Option<Offset> {
         Some(self.oldest_event.load(Ordering::Acquire)).filter(|offset| *offset != u64::MAX)
+    }
+
+    /// The first rows after it, once it is closed.
+    #[must_use]
+    pub fn end(&self) -> Option<Heads> {
+        self.end.get().copied()
+    }
+
+    /// Takes note that nothing more is written to it.
+    pub fn note_end(&self, end: Heads) {
+        self.end.get_or_init(|| end);
     }
 
     /// Takes note of decisions about events from `offset` on.
@@ -97,7 +110,7 @@ impl Segment {
         checkpoint_all(&connection).map_err(|source| OpenError::Database { path: path.clone(), source })?;
         sync_folder(&folder.events()).map_err(failed)?;
         let oldest_event = AtomicU64::new(u64::MAX);
-        Ok((Self { number, first, created_at, oldest_event, runs: Mutex::default() }, connection))
+        Ok((Self { number, first, created_at, end: OnceLock::new(), oldest_event, runs: Mutex::default() }, connection))
     }
 
     /// Opens a segment's file at a start: what was recovered is written back and synced before anything is read.
@@ -128,7 +141,8 @@ impl Segment {
             return Ok(None);
         };
         let runs = read_runs(&connection).map_err(failed)?;
-        let segment = Self { number, first, created_at, oldest_event: AtomicU64::new(oldest), runs: Mutex::new(runs) };
+        let (oldest_event, runs) = (AtomicU64::new(oldest), Mutex::new(runs));
+        let segment = Self { number, first, created_at, end: OnceLock::new(), oldest_event, runs };
         Ok(Some((segment, connection)))
     }
 

@@ -4,9 +4,10 @@
 //! made of: its hash keys, its number of partitions, its format.
 
 use crate::{
-    domain::{HashKeys, OrderKey, Partition, Timestamp},
+    domain::{HashKeys, Offset, OrderKey, Partition, Timestamp},
     journal::{
-        LaneName, LaneRecord, ParkedKey, ReadError, Settlement, ShelfChange, ShelfRow, State, WriteError,
+        Heads, LaneName, LaneRecord, ParkedKey, Progress, ReadError, Settlement, ShelfChange, ShelfRow, State,
+        WriteError,
         sqlite::{
             OpenError,
             checkpoint::Checkpointer,
@@ -94,6 +95,31 @@ impl SqliteState {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.connection.path().map(PathBuf::from).unwrap_or_default()
+    }
+
+    /// The first rows that nobody has seen yet: new rows must not get older numbers, or lanes would take them for done.
+    /// They do when the newest segment was lost.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn floor(&self) -> Result<Heads, ReadError> {
+        let mut floor = Heads { events: 1, routed: 1 };
+        for record in self.lanes()? {
+            let first_unseen = first_unseen(&record.progress);
+            if record.lane == LaneName::Router {
+                floor.events = floor.events.max(first_unseen);
+                floor.routed = floor.routed.max(record.progress.reflects + 1);
+            } else if !matches!(record.lane, LaneName::Replay(_)) {
+                floor.routed = floor.routed.max(first_unseen);
+            }
+        }
+        let sql = "SELECT MAX(event), MAX(CASE WHEN lanes.lane != 'router' THEN row END) \
+             FROM shelf JOIN lanes ON lanes.id = shelf.lane";
+        let next = |row: &rusqlite::Row<'_>, column| {
+            Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map_or(1, |last| last.cast_unsigned() + 1))
+        };
+        let shelf = self.read(|connection| connection.query_row(sql, [], |row| Ok((next(row, 0)?, next(row, 1)?))))?;
+        Ok(Heads { events: floor.events.max(shelf.0), routed: floor.routed.max(shelf.1) })
     }
 
     /// Adds a line to the audit: who did what.
@@ -288,6 +314,17 @@ fn settle(
         }
     }
     Ok(())
+}
+
+/// The first row that a lane has not settled, nor any after it.
+fn first_unseen(progress: &Progress) -> Offset {
+    let last_word = progress.beyond.iter().rposition(|word| *word != 0);
+    let beyond = last_word.and_then(|index| {
+        let word = progress.beyond.get(index)?;
+        Some(progress.watermark + index as u64 * 64 + u64::from(u64::BITS - word.leading_zeros()))
+    });
+    let partial = progress.partial.iter().map(|(offset, _)| offset + 1).max();
+    progress.watermark.max(beyond.unwrap_or(0)).max(partial.unwrap_or(0))
 }
 
 fn find_lane(connection: &Connection, lane: &LaneName, partition: Partition) -> rusqlite::Result<Option<i64>> {

@@ -3,7 +3,7 @@
 use crate::{
     domain::{Event, Incarnation, Offset, Partition, Timestamp},
     journal::{
-        Appender, Batch, Entry, Heads, Log, ReadLimit, State, Wanted, WriteError, samples,
+        Appender, Batch, Entry, Heads, Log, ReadLimit, Retention, State, Wanted, WriteError, samples,
         sqlite::{OpenError, Options, Store, open},
     },
 };
@@ -12,15 +12,23 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-const P0: Partition = Partition(0);
+pub const P0: Partition = Partition(0);
 const ALL: ReadLimit = ReadLimit { rows: 10_000, bytes: 1 << 30 };
 
-fn options(path: &Path) -> Options {
+pub const RULES: Retention = Retention {
+    delivered: Duration::from_secs(7 * 86_400),
+    dead_letters: Duration::from_secs(30 * 86_400),
+    ids: Duration::from_secs(14 * 86_400),
+    size_max: 1 << 30,
+};
+
+pub fn options(path: &Path) -> Options {
     Options {
         path: path.to_owned(),
-        size_max: 1 << 30,
+        retention: RULES,
         segment_bytes_max: 64 << 20,
         incarnation: Incarnation(9),
         keys: samples::KEYS,
@@ -28,11 +36,11 @@ fn options(path: &Path) -> Options {
     }
 }
 
-fn batch(ids: std::ops::Range<u32>, body_bytes: usize) -> Batch {
+pub fn batch(ids: std::ops::Range<u32>, body_bytes: usize) -> Batch {
     Batch { events: ids.map(|id| (samples::event(&id.to_string(), body_bytes), false)).collect(), routed: vec![] }
 }
 
-fn all_events(store: &Store) -> Vec<Arc<Event>> {
+pub fn all_events(store: &Store) -> Vec<Arc<Event>> {
     let mut rows = Vec::new();
     let mut from = 1;
     loop {
@@ -48,7 +56,7 @@ fn all_events(store: &Store) -> Vec<Arc<Event>> {
     }
 }
 
-fn route_all(store: &mut Store, destinations: &[&str]) {
+pub fn route_all(store: &mut Store, destinations: &[&str]) {
     let routed = all_events(store).iter().map(|event| samples::routed(event, destinations)).collect();
     store.appender.append(&Batch { events: vec![], routed }).unwrap();
 }
@@ -81,7 +89,7 @@ fn flip(path: &Path, find: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-fn segment(path: &Path, number: u32) -> PathBuf {
+pub fn segment(path: &Path, number: u32) -> PathBuf {
     path.join(format!("events/{number:04}.db"))
 }
 
@@ -136,7 +144,8 @@ fn a_full_disk_is_rolled_back_and_offsets_are_given_again() {
 #[test]
 fn the_reserve_is_for_decisions() {
     let place = tempfile::tempdir().unwrap();
-    let mut store = open(&Options { size_max: 1 << 20, ..options(place.path()) }).unwrap();
+    let mut store =
+        open(&Options { retention: Retention { size_max: 1 << 20, ..RULES }, ..options(place.path()) }).unwrap();
     let mut stored = 0;
     while store.appender.append(&batch(stored..stored + 1, 50_000)).is_ok() {
         stored += 1;

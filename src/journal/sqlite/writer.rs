@@ -5,7 +5,7 @@ use crate::{
     journal::{
         Appended, Appender, Batch, Heads, NewRouted, WriteError,
         sqlite::{
-            OpenError,
+            OpenError, Options,
             catalog::Catalog,
             checkpoint::Checkpointer,
             database::transaction,
@@ -66,21 +66,20 @@ struct Scratch {
 }
 
 impl SqliteAppender {
-    /// Takes over the tail segment.
+    /// Takes over the tail segment, whose next rows are `heads`.
     ///
     /// # Errors
     /// [`OpenError`] when the tail cannot be read or no thread can be started.
     pub fn open(
         catalog: Arc<Catalog>,
         room: Arc<Room>,
-        segment: Arc<Segment>,
-        connection: Connection,
-        incarnation: Incarnation,
-        segment_bytes_max: u64,
+        tail: (Arc<Segment>, Connection),
+        heads: Heads,
+        options: &Options,
     ) -> Result<Self, OpenError> {
+        let (segment, connection) = tail;
         let path = catalog.folder.segment(segment.number);
         let failed = |source| OpenError::Database { path: path.clone(), source };
-        let heads = segment.heads(&connection).map_err(failed)?;
         let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).map_err(failed)?;
         let bytes = pages.cast_unsigned() * u64::from(crate::journal::sqlite::database::PAGE_BYTES);
         let records = recent_records(&connection).map_err(failed)?;
@@ -93,8 +92,8 @@ impl SqliteAppender {
             connection,
             checkpointer,
             heads,
-            incarnation,
-            segment_bytes_max,
+            incarnation: options.incarnation,
+            segment_bytes_max: options.segment_bytes_max,
             segment_bytes: bytes,
             announced: false,
             records,
@@ -132,6 +131,7 @@ impl SqliteAppender {
             Segment::create(&self.catalog.folder, number, self.heads, now).map_err(OpenError::into_write_error)?;
         self.checkpointer
             .move_on(std::mem::replace(&mut self.connection, connection), &self.catalog.folder.segment(number));
+        self.segment.note_end(self.heads);
         self.segment = Arc::new(segment);
         self.catalog.add(Arc::clone(&self.segment));
         self.records.clear();
