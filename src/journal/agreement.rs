@@ -228,7 +228,7 @@ fn settlement(number: u8, choices: &[u16]) -> Settlement {
             offset,
             route,
             event,
-            order: Some(OrderKey(u64::from(choice % 4))).filter(|_| choice % 7 != 0),
+            order: Some(OrderKey(u64::from(choice % 4))).filter(|_| !choice.is_multiple_of(7)),
             state: [ShelfState::Parked, ShelfState::Dead, ShelfState::Replaying(crate::domain::ReplayJob(7))]
                 [usize::from(choice / 10 % 3)],
             cause: Some(DeadCause::Rejected).filter(|_| choice.is_multiple_of(2)),
