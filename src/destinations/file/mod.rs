@@ -2,9 +2,9 @@
 //!
 //! A task owns the destination; the writing happens on a blocking thread. Whatever waits is one batch: one write,
 //! one sync, then every line of it is [`Taken`](crate::destinations::Outcome::Taken); the sync is what makes batches,
-//! no timer does. After an error nothing of the batch counts, what is not synced is taken back, and the folder is tried every second. A
-//! crash in between leaves lines that are written again: the duplicates that the contract allows, at most one
-//! window of them.
+//! no timer does. After an error nothing of the batch counts, what is not synced is taken back, and the folder is
+//! tried every second. A crash in between leaves lines that are written again: the duplicates that the contract
+//! allows, at most one window of them.
 
 pub mod folder;
 pub mod line;
