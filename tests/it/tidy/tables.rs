@@ -27,7 +27,7 @@ pub const LAYERS: &[Layer] = &[
     layer("domain", "src/domain/", &[]),
     layer("journal", "src/journal/", &["domain"]),
     layer("config", "src/config/", &["domain", "journal"]),
-    layer("destinations", "src/destinations/mod.rs", &["domain"]),
+    layer("destinations", "src/destinations/mod.rs", &["domain", "config"]),
     layer("ingress", "src/ingress/mod.rs", &["domain"]),
     layer("core", "src/core/", &["domain", "journal", "config", "destinations", "ingress"]),
     layer("metrics", "src/metrics.rs", &["domain", "journal", "config", "core"]),
