@@ -49,13 +49,19 @@ pub struct Api {
 
 #[derive(Debug)]
 struct Inner {
+    prefix: Vec<String>,
+    buyer: Arc<Buyer>,
+    tokens: Tokens,
+}
+
+/// What buys tokens. By itself, so that a purchase that nobody waits for keeps nothing else alive.
+#[derive(Debug)]
+struct Buyer {
     http: Http,
     tenant_id: String,
     client_id: Secret,
     secret_id: Secret,
     prefix: Vec<String>,
-    token_prefix: Vec<String>,
-    tokens: Tokens,
 }
 
 impl Api {
@@ -71,16 +77,15 @@ impl Api {
         let given = api.path_prefix.as_deref().unwrap_or(PREFIX_DEFAULT);
         let of_samples = given.trim_end_matches('/') == PREFIX_OF_SAMPLES;
         let of_token = if of_samples { PREFIX_OF_SAMPLES_TOKEN } else { given };
-        let inner = Inner {
+        let buyer = Buyer {
             http: Http::new(&api.base_url, options)?,
             tenant_id: tenant_id.to_owned(),
             client_id: client_id.clone(),
             secret_id: secret_id.clone(),
-            prefix: prefix(given, tenant_id)?,
-            token_prefix: prefix(of_token, tenant_id)?,
-            tokens: Tokens::default(),
+            prefix: prefix(of_token, tenant_id)?,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let prefix = prefix(given, tenant_id)?;
+        Ok(Self { inner: Arc::new(Inner { prefix, buyer: Arc::new(buyer), tokens: Tokens::default() }) })
     }
 
     /// The access token, bought if need be. [`Token::secret`] must never be shown whole.
@@ -88,8 +93,8 @@ impl Api {
     /// # Errors
     /// [`ApiError::Token`].
     pub async fn token(&self) -> Result<Token, ApiError> {
-        let inner = Arc::clone(&self.inner);
-        self.inner.tokens.get(Instant::now(), || async move { inner.buy().await }.boxed()).await
+        let buyer = Arc::clone(&self.inner.buyer);
+        self.inner.tokens.get(Instant::now(), || async move { buyer.buy().await }.boxed()).await
     }
 
     async fn read(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer, ApiError> {
@@ -112,14 +117,14 @@ impl Api {
         let token = self.token().await?;
         let credentials = [("kefu-token", token.secret.expose())];
         let call = Call { method, path: &path, query, credentials: &credentials, body };
-        let answer = self.inner.http.send(call).await?;
+        let answer = self.inner.buyer.http.send(call).await?;
         if !self.is_token_refused(&answer) {
             return Ok(answer);
         }
         self.inner.tokens.refused(&token);
         let token = self.token().await?;
         let credentials = [("kefu-token", token.secret.expose())];
-        Ok(self.inner.http.send(Call { credentials: &credentials, ..call }).await?)
+        Ok(self.inner.buyer.http.send(Call { credentials: &credentials, ..call }).await?)
     }
 
     fn is_token_refused(&self, answer: &Answer) -> bool {
@@ -135,7 +140,7 @@ impl Api {
 
     /// Opens an answer; a password that was sent is taken out of what the vendor says of it.
     fn open_with<'a>(&self, answer: &'a Answer, password: Option<&Secret>) -> Result<Envelope<'a>, ApiError> {
-        let mut secrets = vec![self.inner.secret_id.expose(), self.inner.client_id.expose()];
+        let mut secrets = vec![self.inner.buyer.secret_id.expose(), self.inner.buyer.client_id.expose()];
         secrets.extend(password.map(Secret::expose));
         Envelope::open(answer, &secrets)
     }
@@ -145,10 +150,10 @@ impl Api {
     }
 }
 
-impl Inner {
+impl Buyer {
     async fn buy(&self) -> Result<Token, ApiError> {
         let got = Instant::now();
-        let path: Vec<&str> = self.token_prefix.iter().map(String::as_str).chain(["accessToken"]).collect();
+        let path: Vec<&str> = self.prefix.iter().map(String::as_str).chain(["accessToken"]).collect();
         let body = json!({
             "tenantId": self.tenant_id,
             "clientId": self.client_id.expose(),
