@@ -34,8 +34,15 @@ pub enum TimeUnit {
 pub enum KeyRule {
     /// The first of these two members that is there.
     Either(&'static str, &'static str),
-    /// A member of a member.
-    Within(&'static str, &'static str),
+    /// A member of a member, else this member itself.
+    Within {
+        /// The object to look into.
+        object: &'static str,
+        /// What to look for there.
+        member: &'static str,
+        /// Where the payload has no such object.
+        otherwise: &'static str,
+    },
 }
 
 /// What a vendor calls the members of its envelope.
@@ -189,8 +196,8 @@ impl<'a> Envelope<'a> {
 impl Payload {
     fn read<'a>(reader: &mut Reader<'a>, dialect: &Dialect, name: Text<'a>) -> Result<Self, Defect> {
         let (first, second) = match dialect.key {
-            KeyRule::Either(first, second) => (first, Some(second)),
-            KeyRule::Within(first, _) => (first, None),
+            KeyRule::Either(first, second) => (first, second),
+            KeyRule::Within { object, otherwise, .. } => (object, otherwise),
         };
         let start = reader.offset();
         let mut found = [None, None];
@@ -199,7 +206,7 @@ impl Payload {
             let [one, two] = &mut found;
             if name.is(first) {
                 *one = Some(value);
-            } else if second.is_some_and(|second| name.is(second)) {
+            } else if name.is(second) {
                 *two = Some(value);
             }
             Ok::<(), Fault>(())
@@ -212,7 +219,13 @@ impl Payload {
         let [first, second] = &self.found;
         match rule {
             KeyRule::Either(..) => [first, second].into_iter().flatten().find_map(|value| text(body, value)),
-            KeyRule::Within(_, member) => text(body, &webhook::member(body, first.as_ref()?, member)?),
+            KeyRule::Within { member, .. } => {
+                let object = first.as_ref().filter(|value| value.kind == Kind::Object);
+                match object.and_then(|object| webhook::member(body, object, member)) {
+                    Some(value) => text(body, &value),
+                    None => text(body, second.as_ref()?),
+                }
+            }
         }
     }
 }

@@ -88,6 +88,19 @@ fn the_key_is_track_id_else_conv_id_else_absent() {
 }
 
 #[test]
+fn the_key_of_a_session_is_its_id_pushed_or_polled() {
+    for (payload, key) in [
+        (r#"{"serviceSession":{"id":"s","agent":{"id":"a"}}}"#, Some("s")),
+        (r#"{"serviceSessionId":"s","state":"Terminal"}"#, Some("s")),
+        (r#"{"serviceSession":"x"}"#, None),
+        ("{}", None),
+    ] {
+        let body = format!(r#"{{"eventId":"1","event":"e","payload":{payload}}}"#);
+        assert_eq!(read(SourceKind::EasemobKefu, body.as_bytes()).unwrap().key.as_deref(), key, "{payload}");
+    }
+}
+
+#[test]
 fn the_payload_is_the_known_member_else_the_only_object() {
     for (members, expected) in [
         (r#""body":{"a":1}"#, Some(r#"{"a":1}"#)),

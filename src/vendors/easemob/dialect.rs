@@ -1,4 +1,4 @@
-//! What Easemob KeFu calls the members of its webhook.
+//! What Easemob KeFu calls the members of its webhook; polled sessions are put into the same envelope.
 //!
 //! Source: <http://docs.easemob.com/cs/400systemintegration/20webhook>.
 
@@ -12,5 +12,6 @@ pub const WEBHOOK: Dialect = Dialect {
     unit: TimeUnit::Milliseconds,
     token: "",
     payloads: &["payload"],
-    key: KeyRule::Within("serviceSession", "id"),
+    // A polled record is the session itself.
+    key: KeyRule::Within { object: "serviceSession", member: "id", otherwise: "serviceSessionId" },
 };

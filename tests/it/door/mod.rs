@@ -3,4 +3,5 @@
 mod contract;
 mod deadlines;
 mod framing;
+mod secure;
 mod support;

@@ -15,6 +15,7 @@ use laigu_router::{
         listen,
         problem::Problem,
         serve::{Control, Server},
+        tls::Certificates,
     },
     journal::Retention,
     metrics::{Metrics, OfReason},
@@ -99,13 +100,22 @@ pub(crate) fn open(settings: &Settings) -> Running {
 
 /// Opens the door behind a listener.
 pub(crate) fn open_on(settings: &Settings, listener: TcpListener) -> Running {
+    open_with(settings, listener, None)
+}
+
+/// Opens the door with TLS.
+pub(crate) fn open_secure(settings: &Settings, certificates: Certificates) -> Running {
+    open_with(settings, listen::bind("127.0.0.1:0".parse().unwrap()).unwrap(), Some(certificates))
+}
+
+fn open_with(settings: &Settings, listener: TcpListener, certificates: Option<Certificates>) -> Running {
     let store = Arc::new(Store { events: Mutex::default(), says: Mutex::new(Says::Answer(Answer::Stored)) });
     let metrics = Arc::new(Metrics::default());
     let door = Arc::new(ArcSwap::from_pointee(Door::new(settings, KEYS).unwrap()));
     let control = Control::new(settings.server.limits);
     let address = listener.local_addr().unwrap();
     let hooks = Hooks::new(Arc::clone(&door), Arc::<Store>::clone(&store), Arc::clone(&metrics));
-    let task = tokio::spawn(Server::new(listener, control.clone(), None, hooks).run());
+    let task = tokio::spawn(Server::new(listener, control.clone(), certificates, hooks).run());
     Running { address, store, metrics, control, door, task }
 }
 
