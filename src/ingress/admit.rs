@@ -95,15 +95,17 @@ fn is_probe(gate: &Gate, headers: &HeaderMap, body: &[u8]) -> bool {
 /// Whose push it is, where the URL does not say: the tenant that the body names, whose secret must then verify; if
 /// it names none that we know, the only one whose secret does.
 fn whose<'a>(gate: &'a Gate, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<&'a Resident, Refusal> {
+    // Who has a secret in its URL is not found without it.
+    let open = || gate.tenants.iter().filter(|tenant| tenant.is_open());
     let envelope = envelope::read(gate.kind, body).ok();
     let token = envelope.as_ref().and_then(Envelope::tenant_token);
     if let Some(token) = token {
-        let named = gate.tenants.iter().find(|tenant| tenant.token.as_deref() == Some(&*token));
+        let named = open().find(|tenant| tenant.token.as_deref() == Some(&*token));
         if let Some(named) = named {
             return Ok(named);
         }
     }
-    let signed = gate.tenants.iter().filter(|tenant| tenant.verifier.signs());
+    let signed = open().filter(|tenant| tenant.verifier.signs());
     let verified: Vec<_> = signed.filter(|tenant| tenant.verifier.verify(headers, body, now).is_ok()).collect();
     match verified.as_slice() {
         [only] => Ok(only),
@@ -119,6 +121,7 @@ fn check_tenant(tenant: &Resident, envelope: &Envelope<'_>) -> Result<(), Refusa
 }
 
 fn unreadable(gate: &Gate, tenant: &Resident, defect: &Defect) -> Identity {
-    tracing::warn!(source.id = %gate.name, tenant.id = %tenant.name, %defect, "a genuine push cannot be read");
+    // The router makes the dead letter, and says so.
+    tracing::debug!(source.id = %gate.name, tenant.id = %tenant.name, %defect, "a genuine push cannot be read");
     Identity { kind: "".into(), id: None, key: None, sent_at: None, payload: None }
 }

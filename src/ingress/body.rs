@@ -50,3 +50,35 @@ async fn collect<B: Body<Data = Bytes>>(body: B, bytes_max: u64) -> Result<Bytes
 async fn next<B: Body>(mut body: Pin<&mut B>) -> Option<Result<Frame<B::Data>, B::Error>> {
     poll_fn(|context| body.as_mut().poll_frame(context)).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+    use crate::ingress::problem::Problem;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+    use std::{convert::Infallible, io, time::Duration};
+
+    const TIME: Duration = Duration::from_secs(1);
+
+    fn pieces(pieces: &[&'static str]) -> Vec<Result<Frame<Bytes>, Infallible>> {
+        pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect()
+    }
+
+    #[tokio::test]
+    async fn pieces_are_joined_up_to_the_limit() {
+        let body = || StreamBody::new(stream::iter(pieces(&["ab", "", "cde"])));
+        assert_eq!(read(body(), 5, TIME).await, Ok(Bytes::from("abcde")));
+        assert_eq!(read(body(), 4, TIME).await, Err(Problem::BodyTooLarge));
+        assert_eq!(read(Full::new(Bytes::from("abcde")), 4, TIME).await, Err(Problem::BodyTooLarge));
+        assert_eq!(read(Full::new(Bytes::new()), 4, TIME).await, Ok(Bytes::new()));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_refused() {
+        let broken = stream::iter([Ok(Frame::data(Bytes::from("a"))), Err(io::Error::other("reset"))]);
+        assert_eq!(read(StreamBody::new(broken), 5, TIME).await, Err(Problem::Http));
+    }
+}

@@ -112,8 +112,8 @@ impl Door {
         };
         let knows_secret = match tenant {
             Some(tenant) => tenant.knows(path_secret),
-            // No URL without a tenant carries a path secret, so none of those who need one is meant.
-            None => gate.tenants.iter().any(|tenant| tenant.path_secret.is_none()),
+            // A URL without a tenant carries no path secret, so nobody who has one is meant.
+            None => gate.tenants.iter().any(Resident::is_open),
         };
         if knows_secret { Ok(Entrance { gate, tenant }) } else { Err(Problem::NotFound) }
     }
@@ -167,13 +167,19 @@ impl Resident {
         }
     }
 
+    /// Whether a URL without a path secret may lead here.
+    pub(super) const fn is_open(&self) -> bool {
+        self.path_secret.is_none()
+    }
+
     /// Whether the URL's last segment is this tenant's secret, or neither exists.
     fn knows(&self, segment: Option<&str>) -> bool {
         match (&self.path_secret, segment) {
             (None, None) => true,
             (Some(secret), Some(segment)) => {
                 // Compared in constant time.
-                percent_decode(segment).is_some_and(|segment| *secret == Secret::new(segment))
+                let same = percent_decode(segment).is_some_and(|segment| *secret == Secret::new(segment));
+                same && !secret.is_empty()
             }
             (None, Some(_)) | (Some(_), None) => false,
         }
@@ -207,4 +213,69 @@ fn percent_decode(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Resident, percent_decode};
+    use crate::{
+        config::settings::{Signature, SignatureEncoding, SignatureScheme, Tenant},
+        domain::{Secret, TenantName},
+        vendors::signature::Verifier,
+    };
+
+    fn resident(path_secret: Option<&str>) -> Resident {
+        let signature = Signature {
+            scheme: SignatureScheme::None,
+            headers: Vec::new(),
+            encoding: SignatureEncoding::Hex,
+            prefix: String::new(),
+        };
+        let tenant = Tenant {
+            enterprise_token: None,
+            enterprise_id: None,
+            tenant_id: None,
+            secrets: Vec::new(),
+            path_secret: path_secret.map(|text| Secret::new(text.to_owned())),
+            allow_from: vec!["10.0.0.0/8".parse().unwrap()],
+            api: None,
+            reconcile: None,
+            poll_sessions: None,
+        };
+        Resident::new(&TenantName::parse("acme").unwrap(), &tenant, Verifier::new(&signature, &[]).unwrap())
+    }
+
+    #[test]
+    fn a_path_secret_must_be_there_and_be_the_same_one() {
+        for (secret, segment, expected) in [
+            (None, None, true),
+            (None, Some("s"), false),
+            (Some("s"), None, false),
+            (Some("s"), Some("s"), true),
+            (Some("s"), Some("%73"), true),
+            (Some("s"), Some("S"), false),
+            (Some("s"), Some("ss"), false),
+            (Some("s"), Some("%ff"), false),
+            (Some(""), Some(""), false),
+        ] {
+            assert_eq!(resident(secret).knows(segment), expected, "{secret:?} {segment:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_told_is_not_on_any_list() {
+        let resident = resident(None);
+        assert!(resident.allows("10.1.2.3".parse().ok()).is_ok());
+        assert!(resident.allows("11.1.2.3".parse().ok()).is_err());
+        assert!(resident.allows(None).is_err());
+    }
+
+    #[test]
+    fn percent_signs_that_begin_no_triple_stand_for_themselves() {
+        for (text, expected) in
+            [("a%2Fb%20", Some("a/b ")), ("100%", Some("100%")), ("%zz%4", Some("%zz%4")), ("%ff", None)]
+        {
+            assert_eq!(percent_decode(text).as_deref(), expected, "{text}");
+        }
+    }
 }

@@ -1,4 +1,23 @@
 //! The door: accepts connections, takes pushes, verifies, identifies, and answers when they are durable.
+//!
+//! Who does what, from the socket inwards:
+//!
+//! - [`listen`] and [`tls`] have the socket and the certificates, [`serve`] the accept loop with its cap and its end.
+//! - A connection is hyper's, between a [`guard`] that reads the framing along and a pulse that knows its deadlines.
+//! - [`hooks`] answers a request: size, method and encoding, then where the URL leads in the [`door`]; the address
+//!   ([`address`]); the body; then `admit` judges signature, JSON, tenant and id, in this order.
+//! - What is admitted is offered to the store ([`Accept`]) and answered when the store says so ([`Answer`]). What is
+//!   not is a [`problem`], counted by its reason.
+//!
+//! What a crash, a stop or a broken connection does to a push:
+//!
+//! - Before it was offered, nothing is left of it, and its sender got no answer, or one that is not 200.
+//! - Once it was offered, it is stored whole or not at all, whether its sender still waits or not.
+//! - 200 is written only after the store said it is durable, so a 200 is never wrong; a stored push whose answer was
+//!   lost is known by its id when it is sent again.
+//!
+//! What the door does not do: it decides nothing about routes, remembers no ids, and keeps no queue of its own. Where
+//! there is no room, it says 503 and the sender keeps the push.
 
 pub mod address;
 mod admit;

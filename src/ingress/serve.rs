@@ -17,11 +17,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
+use hyper_util::service::TowerToHyperService;
 use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +32,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a quiet connection may still bring a request once the server stops: what was on its way is not refused.
 const QUIET_GRACE: Duration = Duration::from_millis(500);
 
-/// How long the listener is asked for connections that the kernel holds, once the server stops.
-const BACKLOG_WAIT: Duration = Duration::from_millis(20);
+/// How long the listener is asked for connections that the kernel holds, once the server stops. No longer: on a
+/// listener that is passed on they come without end, and are the next process's.
+const BACKLOG_WAIT: Duration = Duration::from_millis(100);
 
 /// The pause after the system had no descriptors or memory for a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -56,10 +58,9 @@ pub trait Answers: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Any hyper service that cannot fail, as [`Answers`].
+/// Any hyper service that cannot fail, as [`Answers`]; [`tower`] makes one of a router.
 ///
-/// An axum router becomes one with [`hyper_util::service::TowerToHyperService`]. Its long answers (server-sent
-/// events) must send something within `idle_timeout`.
+/// Its long answers (server-sent events) must send something within `idle_timeout`.
 #[derive(Debug, Clone)]
 pub struct Service<S>(pub S);
 
@@ -79,6 +80,12 @@ where
             Err(never) => match never {},
         }
     }
+}
+
+/// Makes [`Answers`] of a tower service, such as a router of axum.
+#[must_use]
+pub fn tower<S>(service: S) -> Service<TowerToHyperService<S>> {
+    Service(TowerToHyperService::new(service))
 }
 
 /// Steers a running server; clones steer the same one.
@@ -153,7 +160,8 @@ impl<A: Answers> Server<A> {
                 () = self.control.stop.cancelled() => break,
             }
         }
-        while let Ok(Ok((stream, peer))) = timeout(BACKLOG_WAIT, self.listener.accept()).await {
+        let until = Instant::now() + BACKLOG_WAIT;
+        while let Ok(Ok((stream, peer))) = timeout_at(until, self.listener.accept()).await {
             self.open(&mut connections, stream, peer);
         }
         drop(self.listener);

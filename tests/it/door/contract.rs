@@ -271,6 +271,19 @@ async fn a_url_without_a_tenant_finds_it_by_the_body_and_then_its_secret_must_ve
 }
 
 #[tokio::test]
+async fn a_tenant_with_a_path_secret_is_not_found_by_its_body() {
+    let mut settings = several();
+    let beta = laigu_of(&mut settings).tenants.get_mut("beta").unwrap();
+    beta.path_secret = Some(Secret::new("hidden".to_owned()));
+    let door = open(&settings);
+    let body = br#"{"id":"1","event":"e","enterprise_token":"b"}"#;
+    let signed = laigu_sign(body, "secret-b");
+    for (path, status) in [("/hooks/laigu", 401), ("/hooks/laigu/beta", 404), ("/hooks/laigu/beta/hidden", 200)] {
+        assert_eq!(door.post(path, &[("Laigu-Sign", &signed)], body).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn tenants_with_one_secret_are_never_guessed() {
     let tenants = vec![("acme", tenant(&["same"])), ("beta", tenant(&["same"]))];
     let door = open(&with_sources(vec![("laigu", source(SourceKind::Laigu, laigu_signature(), tenants))]));

@@ -9,7 +9,7 @@ use laigu_router::{
     config::settings::Tls,
     ingress::{
         listen,
-        serve::{Control, Peer, Server, Service},
+        serve::{Control, Peer, Server, Service, tower},
         tls::Certificates,
     },
 };
@@ -103,6 +103,24 @@ async fn a_missing_certificate_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let error = Certificates::load(&files(folder.path())).unwrap_err();
     assert!(error.to_string().contains("cert.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_router_is_served_and_knows_its_peer() {
+    let greet = async |axum::Extension(peer): axum::Extension<Peer>| peer.0.ip().to_string();
+    let router = axum::Router::new().route("/who", axum::routing::get(greet));
+    let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let control = Control::new(settings().server.limits);
+    let task = tokio::spawn(Server::new(listener, control.clone(), None, tower(router)).run());
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for (path, status, body) in [("/who", 200, "127.0.0.1"), ("/none", 404, "")] {
+        stream.write_all(&request("GET", path, &[], b"")).await.unwrap();
+        let reply = read_reply(&mut stream).await.unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (status, body));
+    }
+    control.stop();
+    timeout(PATIENCE, task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
