@@ -7,9 +7,10 @@ use divan::{Bencher, black_box};
 use laigu_router::{
     domain::Event,
     routing::{
+        budget::Budget,
         condition::Condition,
         json, samples,
-        scope::{Budget, Scope},
+        scope::Scope,
         template::{AddressKind, Template},
     },
 };

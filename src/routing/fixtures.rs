@@ -1,19 +1,27 @@
 //! Settings and events for this module's tests.
 
 use crate::{
-    config::settings::{
-        Destination, DestinationKind, Exchange, FileFolder, Kafka, Limits, Located, OnDead, RabbitMq, Retry, Route,
-        RouteTarget, Server, Settings, Storage, Unrouted,
+    config::{
+        diagnostic::{Diagnostic, SourceText},
+        settings::{
+            Destination, DestinationKind, Exchange, FileFolder, Kafka, Limits, Located, OnDead, RabbitMq, Retry, Route,
+            RouteTarget, Server, Settings, Storage, Unrouted,
+        },
     },
     domain::{DestinationName, EnrichmentPart, EnrichmentStatus, Event, Record, RouteName, Timestamp},
     journal::Retention,
-    routing::samples,
+    routing::{samples, table::Table},
 };
 use bytes::Bytes;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 pub fn located(text: &str) -> Located {
     Located { text: text.to_owned(), byte_offset: 0, byte_len: text.len() }
+}
+
+/// Conditions and templates of fixtures stand nowhere: their place is the text itself, at the top of the file.
+pub fn compile(settings: &Settings) -> Result<(Table, Vec<Diagnostic>), Vec<Diagnostic>> {
+    Table::compile(settings, &SourceText::new(Path::new("routes.yaml"), ""))
 }
 
 /// A route to the file `archive`.

@@ -4,7 +4,7 @@ use crate::{
     domain::{EnrichmentPart, Event},
     routing::{
         json::{self, Json},
-        problem::Mistake,
+        mistake::Mistake,
         scope::{self, Scope},
         template::{self, AddressKind, FILTERS, TemplateError, Trust},
     },

@@ -4,9 +4,12 @@
 //! mistakes in the file. The walk also puts two things into the tree: every loop pays for its steps first, and a
 //! pattern is compiled now instead of at every call.
 
-use crate::routing::{
-    problem::{Mistake, nearest},
-    scope::{ENRICHMENT_MEMBERS, EVENT_MEMBERS},
+use crate::{
+    config::nearest::nearest,
+    routing::{
+        mistake::Mistake,
+        scope::{ENRICHMENT_MEMBERS, EVENT_MEMBERS},
+    },
 };
 use cel::{
     IdedExpr,

@@ -6,19 +6,23 @@
 //!
 //! Three rules hold throughout. A member that is `null` is absent. A field that is not there means "does not match"
 //! and is counted; any other error makes a dead letter of that route alone, in words that hold nothing of the payload.
-//! And no push may cost more than its budget: loops, scans and texts are paid for ([`scope::Budget`]), template
+//! And no push may cost more than its budget: loops, scans and texts are paid for ([`budget::Budget`]), template
 //! filters run on fuel, what could overflow a stack is refused when the file is read ([`lint`]).
 
+pub mod braces;
+pub mod budget;
 pub mod condition;
+pub mod decide;
 pub mod explain;
 #[cfg(test)]
 mod fixtures;
 pub mod jinja;
 pub mod json;
 pub mod lint;
-pub mod problem;
+pub mod mistake;
 pub mod samples;
 pub mod scope;
 pub mod table;
 pub mod template;
 pub mod unparse;
+pub mod views;
