@@ -27,6 +27,10 @@ pub struct Load {
     pub connections: usize,
     /// Different keys.
     pub keys: u64,
+    /// The number of the first push: no two runs against one store may share any.
+    pub first: u64,
+    /// Ends after so many pushes.
+    pub count: u64,
     /// Bytes of a body.
     pub body_bytes: usize,
     /// Threads that push.
@@ -71,7 +75,7 @@ impl Pushed {
 
 /// Pushes, and calls `at_start` where the counted part begins. Any answer but 200 is an error.
 pub fn run<T>(load: &Load, gate: &Arc<Gate>, at_start: impl FnOnce() -> T) -> anyhow::Result<(Pushed, T)> {
-    let next = Arc::new(AtomicU64::new(0));
+    let next = Arc::new(AtomicU64::new(load.first));
     let (begin, end) = {
         let begin = Instant::now() + load.warm_up;
         (begin, begin + load.duration)
@@ -83,7 +87,7 @@ pub fn run<T>(load: &Load, gate: &Arc<Gate>, at_start: impl FnOnce() -> T) -> an
             std::thread::spawn(move || one_thread(&load, connections, &next, &gate, begin..end))
         })
         .collect();
-    std::thread::sleep(begin.saturating_duration_since(Instant::now()));
+    std::thread::sleep(load.warm_up);
     let before = at_start();
     let mut pushed = Pushed { took: load.duration, counted: 0, all: 0, latencies: Histogram::default() };
     for thread in threads {
@@ -155,7 +159,11 @@ async fn one_connection(
         if sent >= counted_part.end {
             return Ok((counted, all, latencies));
         }
-        let request = push.number(next.fetch_add(1, Ordering::Relaxed));
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number - load.first >= load.count {
+            return Ok((counted, all, latencies));
+        }
+        let request = push.number(number);
         stream.write_all(request).await.context("cannot send")?;
         answer.read(&mut stream).await?;
         all += 1;

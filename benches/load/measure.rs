@@ -65,7 +65,17 @@ pub fn measure(case: Case, connections: usize, options: &Options) -> anyhow::Res
         Case::DrainRabbitMq | Case::DrainKafka => drain(case, connections, &folder, options)?,
         Case::Floor | Case::Accept | Case::File | Case::Cel | Case::RabbitMq | Case::Kafka => {
             prepare(case)?;
-            push_at(&start(case, &folder, options, None)?, case, connections, options)?
+            let stored = if case == Case::Floor { 0 } else { options.stored };
+            let filled = fill(case, connections, &folder, options, stored)?;
+            let begin = Instant::now();
+            let started = start(case, &folder, options, None)?;
+            let start_time = begin.elapsed();
+            let load = Load { first: filled, ..load(started.1, connections, options) };
+            let mut measured = push_at(&started, case, &load, options)?;
+            if filled > 0 {
+                measured.note += &format!("; {filled} stored before, start took {:.2} s", start_time.as_secs_f64());
+            }
+            measured
         }
     };
     fs::remove_dir_all(&folder)?;
@@ -94,17 +104,40 @@ fn start(case: Case, folder: &Path, options: &Options, broker: Option<&str>) -> 
     Ok((Server::start(command, port, Some(admin), &log)?, port))
 }
 
-fn push_at((server, port): &Started, case: Case, connections: usize, options: &Options) -> anyhow::Result<Measured> {
-    let load = Load {
-        port: *port,
+/// The load that the options ask for.
+fn load(port: u16, connections: usize, options: &Options) -> Load {
+    Load {
+        port,
         connections,
         keys: options.keys,
+        first: 0,
+        count: u64::MAX,
         body_bytes: options.body_bytes,
         threads: options.threads,
         rate: options.rate,
         warm_up: options.warm_up,
         duration: options.duration,
-    };
+    }
+}
+
+/// Stores so many pushes, delivers them, and ends the program; says how many it were.
+fn fill(case: Case, connections: usize, folder: &Path, options: &Options, count: u64) -> anyhow::Result<u64> {
+    if count == 0 {
+        return Ok(0);
+    }
+    let (server, port) = start(case, folder, options, None)?;
+    let until_done = Duration::from_secs(86_400);
+    let load =
+        Load { count, rate: None, warm_up: Duration::ZERO, duration: until_done, ..load(port, connections, options) };
+    let (pushed, ()) = client::run(&load, &Arc::default(), || ())?;
+    if case.delivers() {
+        catch_up(&server, pushed.all)?;
+    }
+    // A number may have been taken and not pushed: the next run begins after all of them.
+    Ok(count)
+}
+
+fn push_at((server, _): &Started, case: Case, load: &Load, options: &Options) -> anyhow::Result<Measured> {
     let gate = Arc::new(Gate::default());
     // A broker is slower than accepting: without a bound the run would only measure how fast a backlog grows.
     let bound = options.behind.or_else(|| case.broker().map(|_| 10_000)).filter(|_| case.delivers());
@@ -114,7 +147,7 @@ fn push_at((server, port): &Started, case: Case, connections: usize, options: &O
             let gate = &gate;
             scope.spawn(move || hold(server, gate, bound));
         }
-        let pushed = client::run(&load, &gate, both);
+        let pushed = client::run(load, &gate, both);
         gate.ended.store(true, Ordering::Relaxed);
         pushed
     })?;
@@ -188,16 +221,7 @@ fn bare(case: Case, options: &Options) -> anyhow::Result<Measured> {
 fn drain(case: Case, connections: usize, folder: &Path, options: &Options) -> anyhow::Result<Measured> {
     prepare(case)?;
     let filling = start(case, folder, options, Some(case.dead_url()))?;
-    let load = Load {
-        port: filling.1,
-        connections,
-        keys: options.keys,
-        body_bytes: options.body_bytes,
-        threads: options.threads,
-        rate: options.rate,
-        warm_up: Duration::ZERO,
-        duration: options.duration,
-    };
+    let load = Load { warm_up: Duration::ZERO, ..load(filling.1, connections, options) };
     let (pushed, ()) = client::run(&load, &Arc::default(), || ())?;
     drop(filling);
     let (server, _) = start(case, folder, options, None)?;

@@ -17,6 +17,7 @@ pub const HELP: &str = "cargo bench --bench load -- [options]
   --rate N                        pushes a second in all, instead of as fast as answers come
   --behind N                      hold pushes back while more than N are undelivered; 10000
                                   for brokers, which would fall behind otherwise
+  --stored N                      store N pushes first, start again with them, then measure
   --threads 1                     threads that push
   --folder target/load            where stores are; must be on a real disk
   --program PATH                  another laigu-router than the one built with this bench";
@@ -40,6 +41,8 @@ pub struct Options {
     pub threads: usize,
     /// Pushes a second.
     pub rate: Option<f64>,
+    /// Pushes stored before the counted run, which then starts with them.
+    pub stored: u64,
     /// Pushes that may be undelivered at a time.
     pub behind: Option<u64>,
     /// Where stores are.
@@ -60,6 +63,7 @@ impl Options {
             body_bytes: 1024,
             threads: 1,
             rate: None,
+            stored: 0,
             behind: None,
             folder: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/load"),
             program: PathBuf::from(env!("CARGO_BIN_EXE_laigu-router")),
@@ -83,6 +87,7 @@ impl Options {
                 "--body" => options.body_bytes = count()?,
                 "--threads" => options.threads = count()?.max(1),
                 "--rate" => options.rate = Some(number()?),
+                "--stored" => options.stored = count()? as u64,
                 "--behind" => options.behind = Some(count()? as u64),
                 "--folder" => options.folder = PathBuf::from(value),
                 "--program" => options.program = PathBuf::from(value),
