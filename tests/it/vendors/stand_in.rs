@@ -104,3 +104,43 @@ async fn a_push_arrives_byte_for_byte_under_its_signature() {
         assert_eq!(headers["meiqia-signature"] == sign(&body, &secret), push.kind != Kind::Forged);
     }
 }
+
+#[tokio::test]
+async fn laigus_page_rules_are_kept() {
+    let sandbox = sandbox(|_| {}).await;
+    let http = Http::new(&Url::parse(&sandbox.url()).unwrap(), Options::default()).unwrap();
+    let right = [
+        ("enterprise_id", "104"),
+        ("limit", "20"),
+        ("from_tm", "2024-09-20 08:00:00"),
+        ("to_tm", "2024-09-20 17:00:00"),
+        ("page_token", ""),
+    ];
+    let ask = async |path: &[&str], query: &[(&str, &str)]| -> Value {
+        let method = http::Method::GET;
+        let credentials = [("x-app-id", "sandbox-app-id"), ("x-sign", "sandbox-sign")];
+        let call = Call { method: &method, path, query, credentials: &credentials, body: None };
+        serde_json::from_slice(&http.send(call).await.unwrap().body).unwrap()
+    };
+    for (path, key) in [(&["v2", "conversations"][..], "conv_id"), (&["v2", "clients", "updated"], "track_id")] {
+        let page = ask(path, &right).await;
+        assert_eq!(page["errno"], 0);
+        let keys: Vec<_> = page["result"].as_array().unwrap().iter().map(|row| row[key].to_string()).collect();
+        assert!(keys.len() == 20 && keys.is_sorted(), "{keys:?}");
+        assert_ne!(page["next_page_token"], "");
+    }
+    for (name, value, errno) in [
+        ("limit", "21", 10013),
+        ("limit", "0", 10016),
+        ("enterprise_id", "7", 10016),
+        ("page_token", "made up", 10016),
+        ("from_tm", "yesterday", 10016),
+        ("to_tm", "2024-09-20 07:00:00", 10016),
+        ("from_tm", "2024-09-19 00:00:00", 10016),
+    ] {
+        let wrong = right.map(|(known, usual)| (known, if known == name { value } else { usual }));
+        assert_eq!(ask(&["v2", "clients", "updated"], &wrong).await["errno"], errno, "{name}={value}");
+        let left_out: Vec<_> = right.into_iter().filter(|(known, _)| *known != name).collect();
+        assert_eq!(ask(&["v2", "clients", "updated"], &left_out).await["errno"], 10016, "without {name}");
+    }
+}
