@@ -51,9 +51,20 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
 }
 
 impl Source {
-    /// Whether the whole file is test code.
+    /// Whether the whole file is test code: named so, or a module for tests only.
     pub fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.contains("/tests/") || self.path.ends_with("_tests.rs")
+        let path = Path::new(&self.path);
+        let named =
+            self.path.ends_with("/tests.rs") || self.path.ends_with("_tests.rs") || self.path.contains("/tests/");
+        let (Some(name), Some(folder)) = (path.file_stem().and_then(|name| name.to_str()), path.parent()) else {
+            return named;
+        };
+        let parents = [folder.join("mod.rs"), folder.join("lib.rs"), folder.with_extension("rs")];
+        let only_for_tests = parents.iter().any(|parent| {
+            let text = fs::read_to_string(root().join(parent)).unwrap_or_default();
+            ["", "pub ", "pub(crate) "].iter().any(|seen| text.contains(&format!("#[cfg(test)]\n{seen}mod {name};")))
+        });
+        named || only_for_tests
     }
 
     /// The code before the unit tests, which stand last.
