@@ -133,6 +133,7 @@ impl Condition {
         scope: &Scope<'_>,
         show: impl FnOnce(Result<CowVal<'_, '_>, ExecutionError>) -> R,
     ) -> R {
+        scope.budget.renew();
         let resolver = Resolver { scope, patterns: &self.patterns };
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.set_variable_resolver(&resolver);

@@ -207,6 +207,20 @@ fn no_push_holds_the_router_for_long() {
 }
 
 #[test]
+fn no_route_pays_for_what_another_read() {
+    let numbers = vec!["7"; 10_000].join(",");
+    let event = fixtures::event(&format!(r#"{{"t":"{}x","a":[{numbers}]}}"#, "小".repeat(300_000)));
+    let budget = Budget::default();
+    let scope = Scope::new(&event, &budget);
+    for source in ["body.t.endsWith('x') && body.t.contains('x')", "body.a.all(n, n == 7)"] {
+        let condition = Condition::compile(source, None).unwrap();
+        for _ in 0..20 {
+            assert_eq!(condition.evaluate(&scope), Verdict::Yes, "{source}");
+        }
+    }
+}
+
+#[test]
 fn an_event_without_a_payload_has_an_empty_body() {
     let mut event = fixtures::event("{}");
     event.content.payload = None;

@@ -98,8 +98,7 @@ impl<'a> Scope<'a> {
     /// Whether the payload was looked at and is no JSON object.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
-        !self.budget.is_spent()
-            && [&self.body, &self.push].iter().any(|view| matches!(view.get(), Some(Err(Malformed))))
+        [&self.body, &self.push].iter().any(|view| matches!(view.get(), Some(Err(Malformed))))
     }
 
     fn enrichment(&self) -> Option<&CelMap<'a>> {

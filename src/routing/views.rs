@@ -130,12 +130,11 @@ pub struct ObjectView<'a> {
 }
 
 impl<'a> ObjectView<'a> {
-    /// Finds the members of an object.
+    /// Finds the members of an object. Not paid for: a payload is scanned once an event, whatever its size.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are no object, or the budget is spent.
+    /// [`Malformed`] when the bytes are no object.
     pub fn scan(object: &'a [u8], budget: &'a Budget) -> Result<Self, Malformed> {
-        budget.pay(object.len()).map_err(|_| Malformed)?;
         Ok(Self { members: json::members(object)?, names: OnceLock::new(), budget })
     }
 
