@@ -3,6 +3,8 @@
 //! `ARCHITECTURE.md` has the map. In one line: ingress appends to EVENTS, the router reads EVENTS and appends to
 //! ROUTED, one lane a destination reads ROUTED and publishes.
 
+pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod core;

@@ -31,16 +31,23 @@ pub struct Need {
     pub within: Duration,
 }
 
+/// What a first look at an event comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decided<M> {
+    /// The decision.
+    Now(Decision),
+    /// Records are wanted first; at least one.
+    Needs(Vec<Need>, M),
+}
+
 /// The routes, as the router needs them: pure.
 pub trait Decide: Send + Sync {
-    /// What the first look found.
+    /// What the first look found, when records are wanted.
     type Matched: fmt::Debug + Send;
     /// The number that rows decided by these routes carry.
     fn generation(&self) -> u32;
-    /// The first look: which routes the push itself satisfies.
-    fn evaluate(&self, event: &Event) -> Self::Matched;
-    /// What the routes found ask the vendor for.
-    fn needs(&self, matched: &Self::Matched) -> Vec<Need>;
+    /// The decision, if it needs no record; else what the routes found ask the vendor for.
+    fn decide(&self, event: &Event) -> Decided<Self::Matched>;
     /// The decision.
     fn finish(&self, event: &Event, matched: Self::Matched, enrichment: &[EnrichmentPart]) -> Decision;
 }
@@ -264,15 +271,13 @@ impl<D: Decide> Router<D> {
                 return;
             }
         };
-        let matched = self.routes.evaluate(&event);
-        let needs = self.routes.needs(&matched);
-        if needs.is_empty() {
-            let decision = self.routes.finish(&event, matched, &[]);
-            push(rows, ticket, event, self.routes.generation(), decision, Vec::new());
-            return;
+        match self.routes.decide(&event) {
+            Decided::Now(decision) => push(rows, ticket, event, self.routes.generation(), decision, Vec::new()),
+            Decided::Needs(needs, matched) => {
+                out.push(Effect::Fetch(ticket, Arc::clone(&event), needs));
+                self.waiting.insert(ticket, Waiting { event, routes: Arc::clone(&self.routes), matched });
+            }
         }
-        out.push(Effect::Fetch(ticket, Arc::clone(&event), needs));
-        self.waiting.insert(ticket, Waiting { event, routes: Arc::clone(&self.routes), matched });
     }
 }
 

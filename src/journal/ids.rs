@@ -47,3 +47,9 @@ pub trait SealedIds: Send + Sync {
     /// Looks an id up. An unreadable file answers [`Known::New`]: a re-send is then stored again, never lost.
     fn find(&self, id_hash: u64, body_hash: u64) -> Known;
 }
+
+impl<T: SealedIds> SealedIds for std::sync::Arc<T> {
+    fn find(&self, id_hash: u64, body_hash: u64) -> Known {
+        self.as_ref().find(id_hash, body_hash)
+    }
+}

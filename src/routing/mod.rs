@@ -12,7 +12,6 @@
 pub mod braces;
 pub mod budget;
 pub mod condition;
-pub mod decide;
 pub mod explain;
 #[cfg(test)]
 mod fixtures;

@@ -2,7 +2,7 @@
 
 use crate::plan::{BAD_KIND, SimRoute};
 use laigu_router::{
-    core::router::{Decide, Need},
+    core::router::{Decide, Decided, Need},
     domain::{DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, Event, RouteName, Target},
 };
 use std::time::Duration;
@@ -25,18 +25,16 @@ impl Decide for SimRoutes {
         self.generation
     }
 
-    fn evaluate(&self, event: &Event) -> Vec<usize> {
+    /// Events that one route takes by its kind 1 wait for a record.
+    fn decide(&self, event: &Event) -> Decided<Vec<usize>> {
         let kind = kind_of(event);
-        (0..self.routes.len()).filter(|index| self.routes[*index].kinds.contains(&kind)).collect()
-    }
-
-    /// Events of kind 1 wait for a record.
-    fn needs(&self, matched: &Vec<usize>) -> Vec<Need> {
+        let matched: Vec<_> =
+            (0..self.routes.len()).filter(|index| self.routes[*index].kinds.contains(&kind)).collect();
         let waits = matched.iter().any(|index| self.routes[*index].kinds.contains(&1));
         if !waits || matched.len() != 1 {
-            return Vec::new();
+            return Decided::Now(self.finish(event, matched, &[]));
         }
-        vec![Need { what: "client".into(), required: false, within: Duration::from_secs(1) }]
+        Decided::Needs(vec![Need { what: "client".into(), required: false, within: Duration::from_secs(1) }], matched)
     }
 
     fn finish(&self, event: &Event, matched: Vec<usize>, _: &[EnrichmentPart]) -> Decision {

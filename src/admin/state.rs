@@ -1,0 +1,29 @@
+//! What the admin API works on.
+
+use crate::{
+    app::{EmbeddedFleet, generation::Generation},
+    journal::{
+        sqlite::{log::SqliteLog, state::SqliteState},
+        tail::Tail,
+    },
+    lanes::keeper::Keeper,
+    metrics::Metrics,
+};
+use arc_swap::ArcSwap;
+use std::sync::{Arc, atomic::AtomicBool};
+
+/// Handles to everything that can be looked at or steered.
+pub struct AdminState {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether `/readyz` says yes.
+    pub ready: Arc<AtomicBool>,
+    /// The lanes.
+    pub fleet: Arc<EmbeddedFleet>,
+    /// The routes in force.
+    pub generation: Arc<ArcSwap<Generation>>,
+    /// The logs.
+    pub tail: Arc<Tail<SqliteLog>>,
+    /// The state.
+    pub keeper: Keeper<SqliteState>,
+}

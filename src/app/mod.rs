@@ -1,0 +1,328 @@
+//! Wires the program together, starts it, and stops it.
+//!
+//! What runs, and what happens when it ends:
+//!
+//! | what | on stop | when it ends by itself |
+//! | --- | --- | --- |
+//! | webhook listener | finishes requests in hand | the process stops |
+//! | admin listener | cut | the process stops |
+//! | router | stores how far it came | the process stops |
+//! | a destination's lane, the morgue | waits up to 3 s for answers, stores them | the process stops |
+//! | an outlet | ends when its lane drops it | its lane sees it gone, and tries again with a reload |
+//! | upkeep (thread): seals segments, removes old ones | finishes its step | with an error only on a failed sync: the process stops |
+//! | writer (thread) | writes what it has | with an error only on a failed sync: the process stops |
+//! | state keeper (thread) | writes what it has | the same |
+//!
+//! The order of a stop: not ready, still accepting for `shutdown_delay`; accept no more, answer what is in hand; lanes and
+//! router; the writing threads. All but the delay takes at most 10 s, whatever the brokers do.
+
+pub mod fleet;
+pub mod generation;
+pub mod upkeep;
+
+use crate::{
+    admin::{self, AdminState},
+    app::{
+        fleet::{Fleet, ONLY},
+        generation::Generation,
+        upkeep::Upkeep,
+    },
+    core::{intake::Intake, router::Router},
+    domain::Timestamp,
+    ingress::{
+        door::Door,
+        hooks::Hooks,
+        listen::PassedSockets,
+        serve::{self, Server},
+        tls::Certificates,
+    },
+    journal::{
+        Entry, LaneName, LaneRecord, Log, ReadLimit, State, Wanted, WriteError,
+        sqlite::{self, log::SqliteLog, state::SqliteState},
+        tail::{TAIL_BYTES_MAX, Tail, TailAppender},
+    },
+    lanes::{
+        keeper::Keeper,
+        router::{NoApi, RouterTask},
+        view::SharedView,
+        writer::{self, Writer},
+    },
+    metrics::Metrics,
+};
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::{sync::watch, task::JoinSet, time};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// How long requests in hand get when the listener closes.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// How long router and lanes get to store what they have.
+const LAST_SETTLEMENTS: Duration = Duration::from_secs(7);
+
+/// The embedded store's lanes.
+pub type EmbeddedFleet = Fleet<SqliteLog, SqliteState>;
+
+/// A program that runs.
+pub struct Running {
+    /// Where webhooks arrive.
+    pub hooks: SocketAddr,
+    /// Where the admin API is.
+    pub admin: SocketAddr,
+    /// What the admin API works on.
+    pub state: Arc<AdminState>,
+    parts: Parts,
+}
+
+struct Parts {
+    tasks: JoinSet<()>,
+    hooks: serve::Control,
+    admin: serve::Control,
+    listener: tokio::task::JoinHandle<()>,
+    admin_listener: tokio::task::JoinHandle<()>,
+    lanes_stop: CancellationToken,
+    writer: Writer,
+    keeper: Keeper<SqliteState>,
+    threads: Vec<(&'static str, JoinHandle<Result<(), WriteError>>)>,
+    upkeep: Upkeep,
+    shutdown_delay: Duration,
+    ready: Arc<AtomicBool>,
+}
+
+/// Starts everything that a generation describes. When it returns, pushes are accepted.
+///
+/// # Errors
+/// What could not be opened, and the way out; nothing runs then.
+pub async fn start(generation: Generation) -> anyhow::Result<Running> {
+    let metrics = Arc::new(Metrics::default());
+    let settings = generation.settings.clone();
+    let options = sqlite::Options::new(&settings.storage.path, &settings.storage.retention, Timestamp::now())
+        .context("the system gives no random numbers")?;
+    let store = tokio::task::spawn_blocking(move || sqlite::open(&options)).await??;
+    let sqlite::Store { appender, log, mut state, keys, sealer, retainer, sealed_ids, unsealed_ids, .. } = store;
+    let tail = Arc::new(Tail::new(log, 1, TAIL_BYTES_MAX));
+    let records = register(&mut state, &generation, &tail)?;
+    let mut intake = Intake::new(sealed_ids);
+    for segment in unsealed_ids {
+        if segment.start > 1 {
+            intake.rolled(segment.start);
+        }
+        segment.pairs.iter().for_each(|pair| intake.restore(pair.id_hash, pair.body_hash));
+    }
+    let appender = TailAppender::new(appender, ONLY, Arc::clone(&tail));
+    let upkeep = Upkeep::default();
+    let wake = upkeep.clone();
+    let (writer, writer_thread) = writer::start(appender, intake, move |_| wake.rolled(), Arc::clone(&metrics))?;
+    let (keeper, keeper_thread) = Keeper::start(state)?;
+    let upkeep_thread = upkeep.start(sealer, retainer, writer.clone())?;
+
+    let door = Door::new(&settings, keys).context("cannot build the door")?;
+    let generation = Arc::new(ArcSwap::from_pointee(generation));
+    let lanes_stop = CancellationToken::new();
+    let fleet = Arc::new(Fleet::new(
+        Arc::clone(&tail),
+        writer.heads(),
+        keeper.clone(),
+        Arc::clone(&metrics),
+        Arc::clone(&generation),
+        lanes_stop.clone(),
+    ));
+    let mut tasks = JoinSet::new();
+    for record in records {
+        match record.lane.clone() {
+            LaneName::Router => {
+                let (task, routes) = router(&record, &generation, &tail, &writer, &keeper, &metrics)?;
+                // Reloads are sent from where the generation is swapped.
+                drop(routes);
+                let stop = lanes_stop.clone();
+                tasks.spawn(async move { task.run(stop).await });
+            }
+            LaneName::Morgue => fleet.start_morgue(record, &mut tasks),
+            LaneName::Destination(name) => fleet.start_lane(&name, record, &mut tasks),
+            LaneName::Replay(_) => {}
+        }
+    }
+
+    let ready = Arc::new(AtomicBool::new(true));
+    let state = Arc::new(AdminState {
+        metrics: Arc::clone(&metrics),
+        ready: Arc::clone(&ready),
+        fleet,
+        generation: Arc::clone(&generation),
+        tail,
+        keeper: keeper.clone(),
+    });
+    let certificates = settings.server.tls.as_ref().map(Certificates::load).transpose().context("cannot load TLS")?;
+    let mut sockets = PassedSockets::from_env();
+    let listener = sockets.listen(0, settings.server.listen)?;
+    let admin_listener = sockets.listen(1, settings.server.admin)?;
+    let (hooks_at, admin_at) = (listener.local_addr()?, admin_listener.local_addr()?);
+    let hooks_control = serve::Control::new(settings.server.limits);
+    let hooks = Hooks::new(Arc::new(ArcSwap::from_pointee(door)), Arc::new(writer.clone()), metrics);
+    let hooks = Server::new(listener, hooks_control.clone(), certificates.clone(), hooks);
+    let admin_control = serve::Control::new(settings.server.limits);
+    let admin = Server::new(admin_listener, admin_control.clone(), certificates, admin::service(Arc::clone(&state)));
+    let parts = Parts {
+        tasks,
+        hooks: hooks_control,
+        admin: admin_control,
+        listener: tokio::spawn(hooks.run()),
+        admin_listener: tokio::spawn(admin.run()),
+        lanes_stop,
+        writer,
+        keeper,
+        threads: vec![("upkeep", upkeep_thread), ("writer", writer_thread), ("state keeper", keeper_thread)],
+        upkeep,
+        shutdown_delay: settings.server.shutdown_delay,
+        ready,
+    };
+    info!(hooks = %hooks_at, admin = %admin_at, "accepting pushes");
+    Ok(Running { hooks: hooks_at, admin: admin_at, state, parts })
+}
+
+impl Running {
+    /// Runs until the token is cancelled, or until something ends that must not; then stops in order.
+    ///
+    /// # Errors
+    /// What ended.
+    pub async fn until(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut alive = time::interval(Duration::from_millis(200));
+        let ended = loop {
+            tokio::select! {
+                () = stop.cancelled() => break None,
+                _ = alive.tick() => {
+                    if let Some((name, _)) = self.parts.threads.iter().find(|(_, thread)| thread.is_finished()) {
+                        break Some(*name);
+                    }
+                    if self.parts.listener.is_finished() || self.parts.admin_listener.is_finished() {
+                        break Some("a listener");
+                    }
+                }
+                Some(task) = self.parts.tasks.join_next() => {
+                    if let Err(error) = task {
+                        error!(%error, "a task panicked");
+                        break Some("a lane");
+                    }
+                }
+            }
+        };
+        let delay = if ended.is_some() { Duration::ZERO } else { self.parts.shutdown_delay };
+        let result = self.parts.stop(delay).await;
+        match ended {
+            Some(what) => {
+                bail!("{what} ended by itself{}", result.err().map(|e| format!(": {e:#}")).unwrap_or_default())
+            }
+            None => result,
+        }
+    }
+}
+
+impl Parts {
+    async fn stop(mut self, delay: Duration) -> anyhow::Result<()> {
+        self.ready.store(false, Ordering::Release);
+        if !delay.is_zero() {
+            info!(?delay, "stopping: not ready any more, still accepting");
+            time::sleep(delay).await;
+        }
+        self.hooks.stop();
+        if time::timeout(LAST_REQUESTS, &mut self.listener).await.is_err() {
+            warn!("some requests are still open: cut");
+            self.listener.abort();
+        }
+        self.lanes_stop.cancel();
+        let settled = async { while self.tasks.join_next().await.is_some() {} };
+        if time::timeout(LAST_SETTLEMENTS, settled).await.is_err() {
+            warn!("some lanes did not end in time: what they had out is sent again after the next start");
+        }
+        self.tasks.abort_all();
+        self.admin.stop();
+        self.admin_listener.abort();
+        self.upkeep.stop();
+        self.writer.stop();
+        self.keeper.stop();
+        for (name, thread) in self.threads {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+            match joined {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => bail!("the {name} cannot go on: {error}"),
+                Err(_) => bail!("the {name} panicked"),
+            }
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// Makes sure that every lane has a durable start; gives all lanes there are.
+fn register(
+    state: &mut SqliteState,
+    generation: &Generation,
+    tail: &Tail<SqliteLog>,
+) -> anyhow::Result<Vec<LaneRecord>> {
+    let known = state.lanes()?;
+    for record in &known {
+        let LaneName::Destination(name) = &record.lane else { continue };
+        let Some(settings) = generation.settings.destinations.get(name) else { continue };
+        let kind = settings.kind.as_str();
+        if *record.kind != *kind {
+            bail!(
+                "destination `{name}` was a `{}` and still has a place in the log: give the `{kind}` another name",
+                record.kind
+            );
+        }
+    }
+    state.register(&fleet::missing(&known, generation, tail.heads(ONLY)))?;
+    Ok(state.lanes()?)
+}
+
+type RouterParts = (RouterTask<Generation, SqliteLog, SqliteState>, watch::Sender<Arc<Generation>>);
+
+fn router(
+    record: &LaneRecord,
+    generation: &Arc<ArcSwap<Generation>>,
+    tail: &Arc<Tail<SqliteLog>>,
+    writer: &Writer,
+    keeper: &Keeper<SqliteState>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<RouterParts> {
+    let current = generation.load_full();
+    let mut machine = Router::new(ONLY, Arc::clone(&current), Router::<Generation>::lane_config(), record);
+    let mut from = record.progress.reflects + 1;
+    loop {
+        let page = tail.routed(ONLY, from, &Wanted::All, ReadLimit { rows: 1_024, bytes: 8 << 20 })?;
+        if page.next == from {
+            break;
+        }
+        from = page.next;
+        for entry in page.rows {
+            match entry {
+                Entry::Row(routed) => machine.already_routed(routed.offset, &routed.row),
+                Entry::Damaged(damage) => {
+                    error!(row = damage.offset, detail = %damage.detail, "a decision is damaged: its event is decided again");
+                }
+            }
+        }
+    }
+    let (sender, routes) = watch::channel(current);
+    let task = RouterTask {
+        partition: ONLY,
+        machine,
+        routes,
+        log: Arc::clone(tail),
+        writer: writer.clone(),
+        keeper: keeper.clone(),
+        fetch: Arc::new(NoApi),
+        view: SharedView::new(LaneName::Router, "", false, Timestamp::now()),
+        metrics: Arc::clone(metrics),
+    };
+    Ok((task, sender))
+}
