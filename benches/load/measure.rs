@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use std::{
+    collections::VecDeque,
     fs,
     path::Path,
     process::Command,
@@ -22,6 +23,11 @@ pub const FLOOR_MODE: &str = "serve-floor";
 const LAG_MAX_SECONDS: f64 = 1.0;
 const CATCH_UP_MAX: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);
+/// The rate of deliveries is taken over so many polls: two seconds.
+const RATE_POLLS: usize = 100;
+const HELD_SECONDS: f64 = 0.6;
+/// Enough to fill any window while the rate is not known yet.
+const HELD_MIN: f64 = 1_500.0;
 
 /// What one case did; `None` is what it has not.
 #[derive(Debug, Default)]
@@ -140,12 +146,11 @@ fn fill(case: Case, connections: usize, folder: &Path, options: &Options, count:
 fn push_at((server, _): &Started, case: Case, load: &Load, options: &Options) -> anyhow::Result<Measured> {
     let gate = Arc::new(Gate::default());
     // A broker is slower than accepting: without a bound the run would only measure how fast a backlog grows.
-    let bound = options.behind.or_else(|| case.broker().map(|_| 10_000)).filter(|_| case.delivers());
+    let held = case.delivers() && (options.behind.is_some() || case.broker().is_some());
     let both = || Ok::<_, anyhow::Error>((server.used()?, used("self")?));
     let (pushed, before) = std::thread::scope(|scope| {
-        if let Some(bound) = bound {
-            let gate = &gate;
-            scope.spawn(move || hold(server, gate, bound));
+        if held {
+            scope.spawn(|| hold(server, &gate, options.behind));
         }
         let pushed = client::run(load, &gate, both);
         gate.ended.store(true, Ordering::Relaxed);
@@ -158,7 +163,7 @@ fn push_at((server, _): &Started, case: Case, load: &Load, options: &Options) ->
     let cpu = |before: Used, after: Used| after.cpu.saturating_sub(before.cpu) / events;
     Ok(Measured {
         per_second: pushed.counted as f64 / pushed.took.as_secs_f64(),
-        note: bound.map_or_else(String::new, |bound| format!("at most {bound} behind")),
+        note: if held { "pushes held back".to_owned() } else { String::new() },
         cpu: Some(cpu(before.0, after.0)),
         load_cpu: Some(cpu(before.1, after.1)),
         written: Some(after.0.written.saturating_sub(before.0.written) as f64 / f64::from(events)),
@@ -169,13 +174,24 @@ fn push_at((server, _): &Started, case: Case, load: &Load, options: &Options) ->
     })
 }
 
-/// Closes the gate while more than `bound` pushes are undelivered.
-fn hold(server: &Server, gate: &Gate, bound: u64) {
+/// Closes the gate while more than `bound` pushes are undelivered; without one, more than are delivered in a good half
+/// second, so that the lag stays below what counts as falling behind.
+fn hold(server: &Server, gate: &Gate, bound: Option<u64>) {
+    let (begin, mut history) = (Instant::now(), VecDeque::new());
     while !gate.ended.load(Ordering::Relaxed) {
         // A metrics page that fails once leaves the gate as it is; the end of the run will tell.
         if let Ok(delivered) = server.counter("laigu_router_delivered_total") {
+            history.push_back((begin.elapsed().as_secs_f64(), delivered));
+            if history.len() > RATE_POLLS {
+                history.pop_front();
+            }
+            let rate = match (history.front(), history.back()) {
+                (Some((then, few)), Some((now, many))) if now > then => (many - few) / (now - then),
+                _ => 0.0,
+            };
+            let bound = bound.map_or((rate * HELD_SECONDS).max(HELD_MIN), |bound| bound as f64);
             let behind = gate.answered.load(Ordering::Relaxed) as f64 - delivered;
-            gate.closed.store(behind > bound as f64, Ordering::Relaxed);
+            gate.closed.store(behind > bound, Ordering::Relaxed);
         }
         std::thread::sleep(POLL);
     }

@@ -15,8 +15,9 @@ pub const HELP: &str = "cargo bench --bench load -- [options]
   --keys 10000                    different keys
   --body 1024                     bytes of a body
   --rate N                        pushes a second in all, instead of as fast as answers come
-  --behind N                      hold pushes back while more than N are undelivered; 10000
-                                  for brokers, which would fall behind otherwise
+  --behind N                      hold pushes back while more than N are undelivered; without
+                                  it, lanes to brokers are held to 0.6 s, as they would only
+                                  fall behind otherwise
   --stored N                      store N pushes first, start again with them, then measure
   --threads 1                     threads that push
   --folder target/load            where stores are; must be on a real disk
