@@ -8,7 +8,7 @@ mod easemob;
 mod laigu;
 mod pace;
 mod print;
-mod table;
+pub(super) mod table;
 
 pub use print::Io;
 

@@ -17,14 +17,14 @@ use cel::{
         value::Val,
     },
 };
-use serde::Serialize;
-use std::fmt;
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, fmt};
 
 /// A value is shown up to this many characters.
 const VALUE_CHARACTERS_MAX: usize = 40;
 
 /// What every route says about one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// Our id of the event.
     pub event: String,
@@ -36,7 +36,7 @@ pub struct Explanation {
 }
 
 /// What one route says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteExplained {
     /// Its name.
     pub route: String,
@@ -46,7 +46,7 @@ pub struct RouteExplained {
 }
 
 /// A route's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     /// It matches; this is where the event goes.
@@ -57,14 +57,14 @@ pub enum Answer {
     /// It does not match.
     NotMatched {
         /// `when` or `when_enriched`.
-        condition: &'static str,
+        condition: Cow<'static, str>,
         /// The parts that said so.
         because: Vec<Reason>,
     },
     /// It would become a dead letter.
     Dead {
         /// The cause, in the words of the dead letters' list.
-        cause: &'static str,
+        cause: Cow<'static, str>,
         /// What went wrong.
         detail: String,
         /// The parts where it went wrong.
@@ -85,7 +85,7 @@ pub enum Answer {
 }
 
 /// Where a matched route sends the event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetExplained {
     /// The destination.
     pub destination: String,
@@ -94,7 +94,7 @@ pub struct TargetExplained {
 }
 
 /// A part of a condition that settled the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// The part.
     pub expression: String,
@@ -105,7 +105,7 @@ pub struct Reason {
 }
 
 /// A value that a part saw.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saw {
     /// As the condition names it.
     pub name: String,
@@ -146,13 +146,14 @@ impl Table {
 
 /// A route's answer, and whether later routes are not asked.
 fn answer(entry: &Entry, scope: &Scope<'_>, is_enriched: bool) -> (Answer, bool) {
-    let dead = |cause: DeadCause, detail: String, because| Answer::Dead { cause: cause.as_str(), detail, because };
-    let ask = |name, condition: Option<&Condition>| {
+    let dead =
+        |cause: DeadCause, detail: String, because| Answer::Dead { cause: cause.as_str().into(), detail, because };
+    let ask = |name: &'static str, condition: Option<&Condition>| {
         let condition = condition?;
         let why = || Inquiry { condition, scope }.why(condition.tree());
         match condition.evaluate(scope) {
             Verdict::Yes => None,
-            Verdict::No | Verdict::Missing(_) => Some(Answer::NotMatched { condition: name, because: why() }),
+            Verdict::No | Verdict::Missing(_) => Some(Answer::NotMatched { condition: name.into(), because: why() }),
             Verdict::Failed(words) => Some(dead(DeadCause::Condition, words, why())),
         }
     };

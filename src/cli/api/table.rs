@@ -54,7 +54,7 @@ fn fit(text: &str, width: usize) -> String {
 }
 
 /// How many cells a character takes: two for what East Asian scripts use, by Unicode's wide blocks.
-const fn cells(letter: char) -> usize {
+pub const fn cells(letter: char) -> usize {
     match letter as u32 {
         0x1100..=0x115f
         | 0x2e80..=0xa4cf

@@ -1,0 +1,167 @@
+//! The admin API as the verbs call it.
+
+use super::{Global, config_file};
+use crate::domain::Secret;
+use anyhow::{Context, bail};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use std::{fmt, net::IpAddr, path::Path, time::Duration};
+use url::Url;
+
+/// A page of a list is read in a few hundred milliseconds; a busy server may take longer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Where a token is looked for when no file is named.
+const TOKEN_VARIABLE: &str = "LAIGU_ROUTER_TOKEN";
+/// Where a server listens that says nothing else.
+const DEFAULT_ADMIN: &str = "http://127.0.0.1:9090";
+
+/// Nobody answers.
+#[derive(Debug)]
+pub(super) struct Unreachable {
+    at: String,
+    guessed: bool,
+    why: String,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "no server answers at {} ({})", self.at, self.why)?;
+        write!(out, "\n  start one with `laigu-router serve`, or say where it is with --admin URL")?;
+        if self.guessed {
+            write!(out, "\n  the configuration could not be read, so the usual address was tried")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// One server's admin API.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    guessed: bool,
+    token: Option<Secret>,
+}
+
+impl Client {
+    pub(super) fn new(global: &Global) -> anyhow::Result<Self> {
+        let (base, guessed) = match &global.admin {
+            Some(url) => (url.clone(), false),
+            None => address(&global.config)?,
+        };
+        let builder = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        // The admin API is near: a proxy for the way out would only see the token.
+        let http = builder.no_proxy().build().context("cannot make an HTTP client")?;
+        Ok(Self { http, base, guessed, token: token(global.token_file.as_deref())? })
+    }
+
+    /// The status of a path that needs no token.
+    pub(super) async fn status_of(&self, path: &str) -> anyhow::Result<u16> {
+        let (status, _) = self.call(Method::GET, &[path], &[], false).await?;
+        Ok(status.as_u16())
+    }
+
+    /// Asks for something below `/api/v1/`; the text of its JSON.
+    pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<String> {
+        self.api(Method::GET, path, query).await
+    }
+
+    /// Has something done below `/api/v1/`.
+    pub(super) async fn post(&self, path: &[&str]) -> anyhow::Result<String> {
+        self.api(Method::POST, path, &[]).await
+    }
+
+    async fn api(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<String> {
+        let path: Vec<&str> = ["api", "v1"].iter().chain(path).copied().collect();
+        let (status, text) = self.call(method, &path, query, true).await?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+        let said = ["detail", "title"].iter().find_map(|member| problem.get(member)?.as_str());
+        let said = said.unwrap_or_else(|| status.canonical_reason().unwrap_or("an error"));
+        match status {
+            StatusCode::UNAUTHORIZED => bail!(
+                "the server wants a token it knows: put one of `server.admin_tokens` into {TOKEN_VARIABLE}, or name \
+                 its file with --token-file"
+            ),
+            StatusCode::FORBIDDEN => bail!("the token's role does not allow this: {said}"),
+            status => bail!("the server answers {}: {said}", status.as_u16()),
+        }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        authorised: bool,
+    ) -> anyhow::Result<(StatusCode, String)> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| anyhow::anyhow!("--admin: `{}` is no http URL", self.base))?
+            .pop_if_empty()
+            .extend(path);
+        let mut request = self.http.request(method, url).query(query);
+        if let Some(token) = self.token.as_ref().filter(|_| authorised) {
+            request = request.bearer_auth(token.expose());
+        }
+        let unreachable = |error: reqwest::Error| Unreachable {
+            at: self.base.to_string().trim_end_matches('/').to_owned(),
+            guessed: self.guessed,
+            why: innermost(&error.without_url()),
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        Ok((status, response.text().await.map_err(unreachable)?))
+    }
+}
+
+/// `server.admin` as a URL; the usual one if the file cannot be read here, and whether that was so.
+fn address(path: &Path) -> anyhow::Result<(Url, bool)> {
+    let usual = || Url::parse(DEFAULT_ADMIN).context("the usual address is a URL");
+    let Ok(loaded) = config_file::load(path) else { return Ok((usual()?, true)) };
+    let server = &loaded.settings.server;
+    let mut at = server.admin;
+    if at.port() == 0 {
+        bail!("`server.admin` has port 0, which is another one at every start: say --admin URL");
+    }
+    if at.ip().is_unspecified() {
+        at.set_ip(match at.ip() {
+            IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+            IpAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        });
+    }
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    Ok((Url::parse(&format!("{scheme}://{at}")).context("an address makes a URL")?, false))
+}
+
+fn token(file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
+    let text = match file {
+        Some(file) => {
+            std::fs::read_to_string(file).with_context(|| format!("--token-file: cannot read `{}`", file.display()))?
+        }
+        None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
+    };
+    let text = text.trim();
+    if let Some(file) = file
+        && text.is_empty()
+    {
+        bail!("--token-file: `{}` is empty", file.display());
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!("the token holds something else than printable ASCII");
+    }
+    Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
+}
+
+/// The last cause, which says what happened: `Connection refused (os error 111)`.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
