@@ -52,7 +52,8 @@ impl Decision {
 pub struct Record {
     /// The record's JSON, as the vendor sent it.
     pub bytes: Bytes,
-    /// Keyed hash of the bytes: equal records are stored once in a segment.
+    /// Keyed hash of the bytes ([`HashKeys::body`](crate::domain::HashKeys::body)): equal records are stored once in a
+    /// segment.
     pub hash: u64,
 }
 

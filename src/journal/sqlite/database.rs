@@ -9,6 +9,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use std::{path::Path, time::Duration};
 
 /// Bytes of a page.
+///
+/// Measured with `benches/journal.rs`, 1 KB bodies, a decision for each: pages of 8 KiB save a tenth of the CPU in
+/// batches of 64 and more, but write a third more bytes an event in batches of 16; 16 KiB write nearly twice as many.
 pub const PAGE_BYTES: u32 = 4_096;
 
 /// How long a statement waits for a lock. Nobody but us has a file open, and we hold locks for milliseconds.

@@ -267,7 +267,8 @@ fn keep_routed(connection: &Connection, log: &SqliteLog, routed: &crate::domain:
     decision::pack(&mut targets, &routed.row.decision);
     if !routed.row.enrichment.is_empty() {
         decision::pack_enrichment(&mut enrichment, &routed.row.enrichment, |record| {
-            connection.prepare_cached(INSERT_RECORD)?.execute(params![record.hash.cast_signed(), &record.bytes[..]])?;
+            let hash = log.catalog().keys.body(&record.bytes).cast_signed();
+            connection.prepare_cached(INSERT_RECORD)?.execute(params![hash, &record.bytes[..]])?;
             Ok::<_, rusqlite::Error>(connection.last_insert_rowid())
         })?;
     }

@@ -1,7 +1,7 @@
 //! The writing end: one transaction and one sync a batch, always at the end of the tail segment.
 
 use crate::{
-    domain::{Incarnation, NewEvent, Offset, Partition, Record, Timestamp},
+    domain::{HashKeys, Incarnation, NewEvent, Offset, Partition, Record, Timestamp},
     journal::{
         Appended, Appender, Batch, Heads, NewRouted, WriteError,
         sqlite::{
@@ -286,7 +286,7 @@ impl BatchWriter<'_> {
             decision::pack(targets, &new.row.decision);
             if !new.row.enrichment.is_empty() {
                 decision::pack_enrichment(enrichment, &new.row.enrichment, |record| {
-                    place_of(self.connection, record, records, added, &mut bytes)
+                    place_of(self.connection, &self.catalog.keys, record, records, added, &mut bytes)
                 })?;
             }
             let columns = RoutedColumns {
@@ -313,6 +313,7 @@ impl BatchWriter<'_> {
 /// Where a record lies in the segment; it is added if it is not there yet.
 fn place_of(
     connection: &Connection,
+    keys: &HashKeys,
     record: &Record,
     records: &mut HashMap<u64, i64>,
     added: &mut Vec<(u64, i64)>,
@@ -322,7 +323,7 @@ fn place_of(
         return Ok(*place);
     }
     let mut insert = connection.prepare_cached(INSERT_RECORD)?;
-    insert.execute(params![record.hash.cast_signed(), &record.bytes[..]])?;
+    insert.execute(params![keys.body(&record.bytes).cast_signed(), &record.bytes[..]])?;
     let place = connection.last_insert_rowid();
     records.insert(record.hash, place);
     added.push((record.hash, place));
