@@ -1,7 +1,7 @@
 //! What the admin API works on.
 
 use crate::{
-    app::{EmbeddedFleet, generation::Generation},
+    app::{fleet::EmbeddedFleet, generation::Generation},
     journal::{
         sqlite::{log::SqliteLog, state::SqliteState},
         tail::Tail,

@@ -6,7 +6,11 @@ use crate::{
     core::lane::LaneConfig,
     destinations::{self, Common, Outlet, OutletTask, message::TypePrefixes},
     domain::{DestinationName, Partition, Timestamp},
-    journal::{Heads, LaneName, LaneRecord, Log, Progress, State, tail::Tail},
+    journal::{
+        Heads, LaneName, LaneRecord, Log, Progress, State,
+        sqlite::{log::SqliteLog, state::SqliteState},
+        tail::Tail,
+    },
     lanes::{
         destination::{CONTROLS, Control, LaneTask},
         keeper::Keeper,
@@ -43,6 +47,9 @@ pub struct Handle {
     /// Its orders.
     pub controls: mpsc::Sender<Control>,
 }
+
+/// The embedded store's lanes.
+pub type EmbeddedFleet = Fleet<SqliteLog, SqliteState>;
 
 /// All lanes of a process, by destination.
 pub struct Fleet<L: Log, S> {

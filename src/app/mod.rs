@@ -69,9 +69,6 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How long router and lanes get to store what they have.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(7);
 
-/// The embedded store's lanes.
-pub type EmbeddedFleet = Fleet<SqliteLog, SqliteState>;
-
 /// A program that runs.
 pub struct Running {
     /// Where webhooks arrive.
