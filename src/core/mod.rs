@@ -6,6 +6,7 @@
 pub mod intake;
 pub mod lane;
 pub mod rate;
+pub mod replay;
 pub mod retention;
 pub mod retry;
 pub mod router;

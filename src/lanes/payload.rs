@@ -86,7 +86,36 @@ impl Part {
         }
     }
 
-    /// A parked key's shelf rows, with what they refer to. A row whose decision cannot be read any more is dead.
+    /// A row of this part's shelf as a delivery again, with the decision found for it. One whose decision is gone or
+    /// spoiled is dead.
+    #[must_use]
+    pub fn of_shelf(
+        &self,
+        partition: Partition,
+        row: ShelfRow,
+        found: Option<Entry<Routed>>,
+        on_dead: &OnDeadOf,
+    ) -> Item<Payload> {
+        let mut items = Vec::new();
+        if let Some(Entry::Row(routed)) = &found {
+            debug_assert_eq!(routed.event.position().partition, partition, "a shelf refers to its own partition");
+            self.of_row(routed, on_dead, &mut items);
+        }
+        match items.into_iter().find(|item| item.route == row.route) {
+            Some(item) => Item { order: row.order, ..item },
+            None => Item {
+                offset: row.offset,
+                route: row.route,
+                event: row.event,
+                order: row.order,
+                received_at: row.event.received_at,
+                on_dead: OnDead::Continue,
+                payload: Payload::Dead(DeadCause::Damaged, "its decision cannot be read any more".into()),
+            },
+        }
+    }
+
+    /// A parked key's shelf rows, with what they refer to: those up to the first that cannot be read now.
     pub async fn shelved<L: Log + 'static>(
         &self,
         log: &Arc<Tail<L>>,
@@ -96,21 +125,8 @@ impl Part {
     ) -> Vec<Item<Payload>> {
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
-            let page = reader::routed(log, partition, row.offset, &self.wanted(), 1).await;
-            let found = page.ok().map(|page| self.items(partition, page, on_dead)).unwrap_or_default();
-            let found = found.into_iter().find(|item| item.offset == row.offset && item.route == row.route);
-            items.push(match found {
-                Some(item) => Item { order: row.order, ..item },
-                None => Item {
-                    offset: row.offset,
-                    route: row.route,
-                    event: row.event,
-                    order: row.order,
-                    received_at: row.event.received_at,
-                    on_dead: OnDead::Continue,
-                    payload: Payload::Dead(DeadCause::Damaged, "its decision cannot be read any more".into()),
-                },
-            });
+            let Ok(found) = reader::routed_row(log, partition, row.offset).await else { break };
+            items.push(self.of_shelf(partition, row, found, on_dead));
         }
         items
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{Event, Offset, Partition, Routed},
-    journal::{Log, Page, ReadError, ReadLimit, Wanted, tail::Tail},
+    journal::{Entry, Log, Page, ReadError, ReadLimit, Wanted, tail::Tail},
 };
 use std::sync::Arc;
 
@@ -50,6 +50,19 @@ pub async fn routed<L: Log + 'static>(
     }
     let (log, wanted) = (Arc::clone(log), wanted.clone());
     blocking(move || log.routed(partition, from, &wanted, limit)).await
+}
+
+/// Reads one row of ROUTED, also when only the shelf still has it; `None` when nobody has.
+///
+/// # Errors
+/// [`ReadError`] when it could not be read now.
+pub async fn routed_row<L: Log + 'static>(
+    log: &Arc<Tail<L>>,
+    partition: Partition,
+    offset: Offset,
+) -> Result<Option<Entry<Routed>>, ReadError> {
+    let log = Arc::clone(log);
+    blocking(move || log.routed_row(partition, offset)).await
 }
 
 async fn blocking<R: Send + 'static>(

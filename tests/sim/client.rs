@@ -103,7 +103,7 @@ impl Clients {
         let index = self.tries.remove(&token).expect("a try is answered once");
         if let Some(push) = self.pushes.get_mut(index) {
             push.open -= 1;
-            push.accepted |= crate::world::is_accepted(answer);
+            push.accepted |= crate::writer::is_accepted(answer);
         }
     }
 

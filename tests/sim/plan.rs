@@ -23,6 +23,8 @@ pub struct Plan {
     pub keys: usize,
     /// Whether one key has nine tenths of the events.
     pub hot: bool,
+    /// Whether there are so many keys, and such a window, that one cause can fail a hundred of them.
+    pub wide: bool,
     pub events: usize,
     pub window: usize,
     pub routes: Vec<SimRoute>,
@@ -31,14 +33,31 @@ pub struct Plan {
     pub commit_fault: u32,
     pub broker_fault: u32,
     pub reload: u32,
+    pub operator: u32,
+    /// Whether the disk is full for a while, again and again.
+    pub full_storms: bool,
     /// Whether events of kind 5 are refused for good by the brokers.
     pub poison: bool,
+    /// Whether some stored events are spoiled.
+    pub damage: bool,
+    /// Whether the clock jumps forward.
+    pub jumps: bool,
+    /// How long segments stay that nobody needs.
+    pub keep: Duration,
+    /// How old an event may become.
+    pub max_age: Duration,
 }
 
 pub const KINDS: u8 = 6;
 // No route takes kind 4.
 /// The routes' condition fails on this kind.
 pub const BAD_KIND: u8 = 3;
+/// Destinations there may be.
+pub const DESTINATIONS: usize = 3;
+/// How long an unroutable delivery is tried.
+pub const UNROUTABLE: Duration = Duration::from_secs(3);
+/// A common cause needs a hundred keys; with these there are enough.
+const WIDE_KEYS: usize = 220;
 
 pub fn destination(number: usize) -> DestinationName {
     DestinationName::parse(&format!("d{number}")).expect("a good name")
@@ -53,15 +72,17 @@ impl Plan {
     pub fn draw(rng: &mut Rng) -> Self {
         let calm = rng.u32(..10) == 0;
         let fault = |rng: &mut Rng, up_to| if calm { 0 } else { rng.u32(..up_to) };
+        let wide = rng.u32(..40) == 0;
         Self {
-            partitions: if rng.bool() { 1 } else { 4 },
-            keys: rng.usize(2..12),
-            hot: rng.u32(..4) == 0,
-            events: rng.usize(40..160),
-            window: rng.usize(2..9),
+            partitions: if rng.bool() && !wide { 4 } else { 1 },
+            keys: if wide { WIDE_KEYS } else { rng.usize(2..12) },
+            hot: rng.u32(..4) == 0 && !wide,
+            wide,
+            events: if wide { 300 } else { rng.usize(40..140) },
+            window: if wide { 120 } else { rng.usize(2..9) },
             routes: vec![
                 route("all", 0, &[0, 1, 2, 5]),
-                route("some", 1, &[0, 2]),
+                route("some", 1, &[0, 2, 5]),
                 // Two routes to one destination.
                 route("twice", 1, &[2, 1]),
             ],
@@ -69,7 +90,17 @@ impl Plan {
             commit_fault: fault(rng, 40),
             broker_fault: fault(rng, 60),
             reload: fault(rng, 12),
+            operator: fault(rng, 80),
+            full_storms: !calm && rng.u32(..6) == 0,
             poison: rng.bool(),
+            damage: !calm && rng.u32(..4) == 0,
+            jumps: !calm && rng.u32(..6) == 0,
+            keep: Duration::from_millis(rng.u64(50..1_500)),
+            max_age: if !calm && rng.u32(..12) == 0 {
+                Duration::from_millis(1_500)
+            } else {
+                Duration::from_secs(7_200)
+            },
         }
     }
 
@@ -78,10 +109,10 @@ impl Plan {
             window: self.window,
             read_ahead: self.window * 3,
             retry: Retry {
-                max_age: Duration::from_secs(3_600),
+                max_age: self.max_age,
                 backoff_min: Duration::from_millis(20),
                 backoff_max: Duration::from_millis(400),
-                unroutable: Duration::from_secs(3),
+                unroutable: UNROUTABLE,
             },
             rate: None,
             receipts: true,

@@ -2,26 +2,27 @@
 
 use crate::{plan::Plan, routes::SimRoutes};
 use laigu_router::{
-    config::settings::OnDead,
     core::{
         intake::Intake,
         lane::{Input, Lane},
+        replay::{Replay, ReplaySettling},
         router::Router,
     },
-    domain::{Incarnation, NewEvent, Offset, Partition},
+    domain::{DestinationName, Incarnation, NewEvent, Offset, OrderKey, Partition, ReplayJob},
     journal::{
-        Appended, Appender, Batch, Entry, LaneName, LaneRecord, Log, NewRouted, Progress, ReadLimit, Settlement, State,
-        Wanted, WriteError,
+        Appended, Appender, Batch, Entry, LaneName, LaneRecord, Log, NewRouted, Progress, ReadLimit, Settlement,
+        ShelfState, State, Wanted, WriteError,
         memory::{
             MemoryJournal,
             ends::{MemoryAppender, MemorySealedIds, MemoryState},
         },
     },
-    lanes::payload::{OnDeadOf, Part, Payload},
+    lanes::payload::{Part, Payload},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 /// What waits for the writer.
@@ -33,7 +34,9 @@ pub enum ForWriter {
 /// What waits for the state keeper.
 pub enum ForKeeper {
     Settle(Settlement),
-    Load(LaneName, u16, laigu_router::domain::OrderKey, usize),
+    Load(LaneName, u16, OrderKey, usize),
+    /// A replay's settlement: it changes two lanes.
+    Replay(LaneName, u16, Arc<ReplaySettling>),
 }
 
 /// What the writer is doing.
@@ -51,6 +54,7 @@ pub struct PartitionRun {
     pub writing: Writing,
     pub router: Router<SimRoutes>,
     pub lanes: BTreeMap<LaneName, (Lane<Payload>, Part)>,
+    pub replays: BTreeMap<LaneName, (Replay<Payload>, DestinationName)>,
 }
 
 pub struct Process {
@@ -59,7 +63,6 @@ pub struct Process {
     pub keeper_queue: VecDeque<ForKeeper>,
     pub keeper_busy: bool,
     pub routes: Arc<SimRoutes>,
-    pub on_dead: OnDeadOf,
 }
 
 /// Marks and outlets that a start needs: the lanes of all destinations named now or ever before.
@@ -100,14 +103,7 @@ pub fn lane_records(
 }
 
 impl Process {
-    pub fn start(
-        epoch: u32,
-        seed: u64,
-        plan: &Plan,
-        routes: Arc<SimRoutes>,
-        journal: &MemoryJournal,
-        on_dead: OnDeadOf,
-    ) -> Self {
+    pub fn start(epoch: u32, seed: u64, plan: &Plan, routes: Arc<SimRoutes>, journal: &MemoryJournal) -> Self {
         let mut state = journal.state();
         let missing = lane_records(&state, &routes, journal, plan.partitions);
         state.register(&missing).expect("a start has no planned fault");
@@ -115,7 +111,7 @@ impl Process {
         let partitions = (0..plan.partitions)
             .map(|number| PartitionRun::start(Partition(number), epoch, seed, plan, &routes, journal, &records))
             .collect();
-        Self { partitions, state, keeper_queue: VecDeque::new(), keeper_busy: false, routes, on_dead }
+        Self { partitions, state, keeper_queue: VecDeque::new(), keeper_busy: false, routes }
     }
 }
 
@@ -154,7 +150,11 @@ impl PartitionRun {
                     LaneName::Router | LaneName::Replay(_) => return None,
                 };
                 let mut config = plan.lane(seed);
-                config.common_cause = matches!(part, Part::Destination(_));
+                if part_is_dead(&part) {
+                    config.common_cause = false;
+                    // What is dead already does not get older.
+                    config.retry.max_age = Duration::MAX;
+                }
                 Some((record.lane.clone(), (Lane::new(config, record), part)))
             })
             .map(|(name, (lane, part))| match part {
@@ -162,9 +162,34 @@ impl PartitionRun {
                 Part::Destination(_) => (name, (lane, part)),
             })
             .collect();
+        let replays = mine()
+            .filter_map(|record| {
+                let LaneName::Replay(job) = record.lane else { return None };
+                let (replay, destination) = replay(job, record, seed, plan, journal);
+                Some((record.lane.clone(), (replay, destination)))
+            })
+            .collect();
         let segment = appender.segment_start();
-        Self { intake, appender, segment, queue: VecDeque::new(), writing: Writing::Idle, router, lanes }
+        Self { intake, appender, segment, queue: VecDeque::new(), writing: Writing::Idle, router, lanes, replays }
     }
+}
+
+/// A replay, with what is left of it on the shelf; its record's kind says whose shelf.
+pub fn replay(
+    job: ReplayJob,
+    record: &LaneRecord,
+    seed: u64,
+    plan: &Plan,
+    journal: &MemoryJournal,
+) -> (Replay<Payload>, DestinationName) {
+    let destination = DestinationName::parse(&record.kind).expect("written by this simulator");
+    let shelf = journal.state_image().shelf(&LaneName::Destination(destination.clone()), record.partition);
+    let left = shelf.iter().filter(|row| row.state == ShelfState::Replaying(job)).count() as u64;
+    (Replay::new(job, plan.lane(seed), record, left), destination)
+}
+
+fn part_is_dead(part: &Part) -> bool {
+    matches!(part, Part::Dead)
 }
 
 /// Every ROUTED row after the one that the progress reflects marks its event as done.
@@ -172,15 +197,17 @@ fn tell_decided(router: &mut Router<SimRoutes>, partition: Partition, reflects: 
     let limit = ReadLimit { rows: usize::MAX, bytes: usize::MAX };
     let page = journal.log().routed(partition, reflects + 1, &Wanted::All, limit).expect("the model can be read");
     for entry in page.rows {
-        if let Entry::Row(routed) = entry {
-            router.already_routed(routed.offset, &routed.row);
+        match entry {
+            Entry::Row(routed) => router.already_routed(routed.offset, &routed.row),
+            // The decision can be read though its event cannot.
+            Entry::Damaged(damage) => {
+                let (_, routed) = journal.everything(partition);
+                let routed = routed.iter().find(|routed| routed.offset == damage.offset).expect("it is there");
+                router.already_routed(routed.offset, &routed.row);
+            }
         }
     }
 }
 
 /// On the router's and the lanes' inputs.
 pub type LaneInput = Input<Payload>;
-
-pub fn some_park() -> OnDeadOf {
-    Arc::new(|route| if route.as_str() == "some" { OnDead::Park } else { OnDead::Continue })
-}

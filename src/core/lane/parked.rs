@@ -32,8 +32,8 @@ pub struct Parked {
     pub rows: u64,
     /// Whether a dead letter holds it.
     pub held: bool,
-    /// Whether its rows are being loaded.
-    pub loading: bool,
+    /// How many of its rows are being loaded; 0: none.
+    pub loading: usize,
     /// What happened to its first row so far.
     pub past: Past,
     /// Rows laid there that are not durable yet: those to be settled next, and those in the settlement on its way.
@@ -125,7 +125,7 @@ impl<T: Clone> Lane<T> {
 
     /// Nothing of a key is left in memory: if it is parked, its shelf is next.
     pub(super) fn key_is_empty(&mut self, now: Timestamp, order: OrderKey) {
-        if self.parked.get(&order).is_some_and(|parked| !parked.held && !parked.loading) {
+        if self.parked.get(&order).is_some_and(|parked| !parked.held && parked.loading == 0) {
             self.timers.insert((now, Timer::Parked(order)));
         }
     }
@@ -133,7 +133,8 @@ impl<T: Clone> Lane<T> {
     /// Asks for a parked key's first rows, or lets the key go when there are none.
     pub(super) fn load_parked(&mut self, now: Timestamp, order: OrderKey, effects: &mut Vec<Effect<T>>) {
         let in_memory = self.keys.contains_key(&order);
-        let Some(parked) = self.parked.get_mut(&order).filter(|parked| !parked.held && !parked.loading) else { return };
+        let idle = |parked: &&mut Parked| !parked.held && parked.loading == 0;
+        let Some(parked) = self.parked.get_mut(&order).filter(idle) else { return };
         if in_memory {
             return;
         }
@@ -141,19 +142,21 @@ impl<T: Clone> Lane<T> {
             self.parked.remove(&order);
             return;
         }
-        let room = self.config.read_ahead.saturating_sub(self.buffered);
+        // What other keys asked for is on its way: many keys coming back at once must not fill the memory.
+        let room = self.config.read_ahead.saturating_sub(self.buffered + self.loading);
         if room == 0 {
             self.timers.insert((now.plus(LOAD_PAUSE), Timer::Parked(order)));
             return;
         }
-        parked.loading = true;
-        effects.push(Effect::LoadShelf { order, rows: room.min(LOAD_ROWS) });
+        parked.loading = room.min(LOAD_ROWS);
+        self.loading += parked.loading;
+        effects.push(Effect::LoadShelf { order, rows: parked.loading });
     }
 
     /// Takes a parked key's rows up again.
     pub(super) fn shelf_loaded(&mut self, now: Timestamp, order: OrderKey, items: Vec<Item<T>>) {
         let Some(parked) = self.parked.get_mut(&order) else { return };
-        parked.loading = false;
+        self.loading -= std::mem::take(&mut parked.loading);
         if parked.held {
             return;
         }

@@ -50,6 +50,8 @@ pub struct Lane<T> {
     pub(super) first_ticket: u64,
     pub(super) in_flight: usize,
     pub(super) buffered: usize,
+    /// Rows asked for from the shelf that did not come yet.
+    pub(super) loading: usize,
     pub(super) parked: BTreeMap<OrderKey, Parked>,
     pub(super) pending: Settling,
     /// Deliveries that ended in `pending`, or in the settlement that is on its way.
@@ -93,6 +95,7 @@ impl<T: Clone> Lane<T> {
             first_ticket: 0,
             in_flight: 0,
             buffered: 0,
+            loading: 0,
             parked: BTreeMap::new(),
             pending: Settling::default(),
             unsettled: (0, 0),
@@ -381,12 +384,13 @@ impl<T: Clone> Lane<T> {
             return;
         }
         self.read_again_at = None;
-        let room = self.config.read_ahead.saturating_sub(self.buffered).min(SPAN_MAX - self.marks.span().min(SPAN_MAX));
+        let held = self.buffered + self.loading;
+        let room = self.config.read_ahead.saturating_sub(held).min(SPAN_MAX - self.marks.span().min(SPAN_MAX));
         // Small pages cost as much as large ones: wait for a quarter of the buffer, unless it is empty.
         if self.too_many_parked()
             || self.marks.cursor() >= self.head
             || room == 0
-            || (self.buffered > 0 && room < self.config.read_ahead / 4)
+            || (held > 0 && room < self.config.read_ahead / 4)
         {
             return;
         }

@@ -222,6 +222,43 @@ impl MemoryJournal {
         start
     }
 
+    /// Seals the oldest closed segment, if there is one; returns the first event whose id is not sealed.
+    pub fn seal_oldest(&self, partition: Partition) -> Offset {
+        let mut start = 0;
+        self.partition(partition, |image| {
+            if image.unsealed.len() > 1 {
+                for pair in image.unsealed.remove(0).pairs {
+                    image.sealed.entry(pair.id_hash).or_default().insert(pair.body_hash);
+                }
+            }
+            start = image.unsealed.first().map_or(image.segment_start, |ids| ids.start);
+        });
+        start
+    }
+
+    /// Everything ever committed, with what was spoiled or taken since: for a judge.
+    #[must_use]
+    pub fn everything(&self, partition: Partition) -> (Vec<Arc<Event>>, Vec<Arc<Routed>>) {
+        let mut rows = Default::default();
+        self.partition(partition, |image| rows = (image.events.clone(), image.routed.clone()));
+        rows
+    }
+
+    /// One decision, whatever was spoiled or taken since.
+    #[must_use]
+    pub fn decision(&self, partition: Partition, offset: Offset) -> Option<Arc<Routed>> {
+        let mut found = None;
+        self.partition(partition, |image| {
+            found = rows_from(&image.routed, offset).next().filter(|_| offset > 0).map(|(_, row)| Arc::clone(row));
+        });
+        found
+    }
+
+    /// Looks at all that was settled so far; `look` may not use the store.
+    pub fn inspect<R>(&self, look: impl FnOnce(&StateImage) -> R) -> R {
+        look(&self.world().state)
+    }
+
     /// What a start reads: the ids of segments that are not sealed, oldest first.
     #[must_use]
     pub fn unsealed_ids(&self, partition: Partition) -> Vec<UnsealedIds> {

@@ -100,6 +100,24 @@ impl StateImage {
         lane.map(|image| image.shelf.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// How far a lane has come.
+    #[must_use]
+    pub fn progress(&self, lane: &LaneName, partition: Partition) -> Option<&Progress> {
+        self.lanes.get(&(lane.clone(), partition)).map(|image| &image.progress)
+    }
+
+    /// One row of a lane's shelf.
+    #[must_use]
+    pub fn on_shelf(
+        &self,
+        lane: &LaneName,
+        partition: Partition,
+        offset: Offset,
+        route: Option<&RouteName>,
+    ) -> Option<&ShelfRow> {
+        self.lanes.get(&(lane.clone(), partition))?.shelf.get(&(offset, route.cloned()))
+    }
+
     /// A lane's receipts, in the order they were settled.
     #[must_use]
     pub fn receipts(&self, lane: &LaneName, partition: Partition) -> Vec<Receipt> {

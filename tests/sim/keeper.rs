@@ -1,0 +1,164 @@
+//! The state keeper's thread: settlements in the order they were asked for, and what is read from the shelf.
+
+use crate::{
+    lanes::some_park,
+    process::{ForKeeper, LaneInput},
+    world::{Happening, World},
+};
+use laigu_router::{
+    core::{
+        lane::{Input, Item},
+        replay::ReplaySettling,
+        router::Input as RouterInput,
+    },
+    domain::{OrderKey, Partition},
+    journal::{LaneName, Log, Settlement, ShelfRow, ShelfState, State, WriteError, memory::CommitOutcome},
+    lanes::payload::{Part, Payload},
+};
+use std::sync::Arc;
+
+/// What the keeper tells, and whom.
+pub type Told = Vec<(LaneName, u16, LaneInput)>;
+
+impl World {
+    pub fn keep(&mut self, request: ForKeeper) {
+        if let Some(process) = &mut self.process {
+            process.keeper_queue.push_back(request);
+        }
+        self.soon(2, Happening::KeeperWakes);
+    }
+
+    pub fn keeper_wakes(&mut self) {
+        let outcome = self.settle_outcome();
+        let Some(process) = &mut self.process else { return };
+        if process.keeper_busy || process.keeper_queue.is_empty() {
+            return;
+        }
+        process.keeper_busy = true;
+        let mut settlements: Vec<Settlement> = Vec::new();
+        let mut told: Told = Vec::new();
+        let mut alone = None;
+        let mut loads = Vec::new();
+        while let Some(request) = process.keeper_queue.pop_front() {
+            match request {
+                ForKeeper::Settle(settlement) => settlements.push(settlement),
+                // These see what was settled before them.
+                request if !settlements.is_empty() => {
+                    process.keeper_queue.push_front(request);
+                    break;
+                }
+                ForKeeper::Load(name, number, order, rows) => loads.push((name, number, order, rows)),
+                ForKeeper::Replay(name, number, settling) => {
+                    alone = Some((name, number, settling));
+                    break;
+                }
+            }
+        }
+        for (name, number, order, rows) in loads {
+            told.extend(self.load(name, number, order, rows));
+        }
+        let mut released = Vec::new();
+        if let Some((name, number, settling)) = &alone {
+            settlements = self.of_replay(name, *number, settling);
+            let LaneName::Destination(_) = &settlements[1].lane else { unreachable!("a replay is of a destination") };
+            released.extend(settling.released.iter().map(|order| (settlements[1].lane.clone(), *number, *order)));
+        }
+        let ok = settlements.is_empty() || self.settle(&settlements, outcome);
+        if self.process.is_none() {
+            return;
+        }
+        if alone.is_some() {
+            settlements.truncate(1);
+        }
+        let end = |ok: bool| if ok { Input::Settled } else { Input::SettleFailed };
+        told.extend(settlements.into_iter().map(|settled| (settled.lane, settled.partition.0, end(ok))));
+        if ok {
+            let mut release = |(lane, number, order)| {
+                self.hit("a replay releases a key");
+                told.push((lane, number, Input::Released(order)));
+            };
+            released.into_iter().for_each(&mut release);
+        }
+        self.soon(4, Happening::KeeperTells(told));
+    }
+
+    /// Settles; on a sync error the process is gone afterwards.
+    pub fn settle(&mut self, settlements: &[Settlement], outcome: CommitOutcome) -> bool {
+        let Some(process) = &mut self.process else { return false };
+        self.journal.next_settle(outcome);
+        match process.state.settle(settlements) {
+            Ok(()) => {
+                self.check_settled(settlements);
+                true
+            }
+            Err(WriteError::Full(_)) => {
+                self.hit("a settlement finds no room");
+                false
+            }
+            Err(WriteError::Sync(_) | WriteError::Fenced) => {
+                self.hit("sync error");
+                self.crash();
+                false
+            }
+        }
+    }
+
+    /// What a replay settles: its own lane's progress and the shelf of the destination's lane, whose progress stays.
+    fn of_replay(&self, name: &LaneName, number: u16, settling: &Arc<ReplaySettling>) -> Vec<Settlement> {
+        let partition = Partition(number);
+        let run = self.process.as_ref().and_then(|process| process.partitions.get(usize::from(number)));
+        let destination = run.and_then(|run| run.replays.get(name)).map(|(_, destination)| destination.clone());
+        let lane = LaneName::Destination(destination.expect("a replay settles while it is there"));
+        let progress = self.journal.inspect(|image| image.progress(&lane, partition).cloned()).unwrap_or_default();
+        let own = Settlement {
+            lane: name.clone(),
+            partition,
+            progress: settling.progress.clone(),
+            receipts: settling.receipts.clone(),
+            shelf: Vec::new(),
+        };
+        vec![own, Settlement { lane, partition, progress, receipts: Vec::new(), shelf: settling.shelf.clone() }]
+    }
+
+    fn load(
+        &mut self,
+        name: LaneName,
+        number: u16,
+        order: OrderKey,
+        rows: usize,
+    ) -> Option<(LaneName, u16, LaneInput)> {
+        let process = self.process.as_ref()?;
+        let (_, part) = process.partitions.get(usize::from(number))?.lanes.get(&name)?;
+        let part = part.clone();
+        let rows = process.state.parked(&name, Partition(number), order, rows).expect("the model can be read");
+        assert!(rows.iter().all(|row| row.state == ShelfState::Parked), "only parked rows are the lane's own");
+        let items = rows.into_iter().map(|row| self.of_shelf(number, &name, &part, row)).collect();
+        Some((name, number, Input::Shelf { order, items }))
+    }
+
+    /// A shelf row as a delivery, from what retention left of the log or copied of it.
+    pub fn of_shelf(&mut self, number: u16, lane: &LaneName, part: &Part, row: ShelfRow) -> Item<Payload> {
+        let partition = Partition(number);
+        if let Some(decision) = self.journal.decision(partition, row.offset) {
+            self.check_shelved(number, lane, &decision, row.route.as_ref());
+        }
+        let found = self.journal.log().routed_row(partition, row.offset).expect("the model can be read");
+        part.of_shelf(partition, row, found, &some_park())
+    }
+
+    pub fn keeper_tells(&mut self, told: Told) {
+        if let Some(process) = &mut self.process {
+            process.keeper_busy = false;
+        }
+        for (name, number, input) in told {
+            if name == LaneName::Router {
+                let input =
+                    if matches!(input, Input::Settled) { RouterInput::Settled } else { RouterInput::SettleFailed };
+                self.router(number, input);
+            } else {
+                self.lane(number, &name, input);
+            }
+        }
+        self.soon(1, Happening::KeeperWakes);
+    }
+}

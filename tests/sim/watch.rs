@@ -1,0 +1,159 @@
+//! What must hold at every step, not only at the end: progress that claims nothing it may not, and memory within bounds.
+
+use crate::world::World;
+use laigu_router::{
+    core::lane::{LaneState, Status},
+    domain::{Offset, Partition, RouteName, Timestamp},
+    journal::{Ending, LaneName, Progress, Settlement, memory::state::StateImage},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Rows that a lane's durable progress has ever said to be settled, beyond the watermark that it had then.
+    claimed: BTreeMap<(LaneName, u16), (Offset, BTreeSet<Offset>)>,
+    /// For each partition, the events that are decided, and how much of ROUTED was looked at.
+    decided: BTreeMap<u16, (BTreeSet<Offset>, usize)>,
+    /// Since when lanes stand still for a common cause.
+    common: BTreeMap<(LaneName, u16), Timestamp>,
+}
+
+impl World {
+    /// Notes the first thing that is wrong; it ends the run.
+    pub fn wrong(&mut self, what: String) {
+        self.first_wrong.get_or_insert(what);
+    }
+
+    /// Looks at every lane's durable progress: after a settlement, and after a crash.
+    pub fn check_settled(&mut self, settlements: &[Settlement]) {
+        for settlement in settlements {
+            if let Err(why) = self.check_progress(&settlement.lane, settlement.partition, &settlement.progress) {
+                self.wrong(format!("{:?}/{}: {why}", settlement.lane, settlement.partition.0));
+            }
+        }
+    }
+
+    pub fn check_all(&mut self) {
+        for record in self.journal.inspect(StateImage::lanes) {
+            if let Err(why) = self.check_progress(&record.lane, record.partition, &record.progress) {
+                self.wrong(format!("after a crash, {:?}/{}: {why}", record.lane, record.partition.0));
+            }
+        }
+    }
+
+    fn check_progress(&mut self, lane: &LaneName, partition: Partition, progress: &Progress) -> Result<(), String> {
+        let start = self.lane_starts.get(&(lane.clone(), partition.0)).copied().unwrap_or(1);
+        let (before, beyond) =
+            self.watch.claimed.remove(&(lane.clone(), partition.0)).unwrap_or((start, BTreeSet::new()));
+        if progress.watermark < before {
+            return Err(format!("the watermark went back from {before} to {}", progress.watermark));
+        }
+        let set = |row: &Offset| is_set(progress, *row);
+        if let Some(lost) = beyond.iter().find(|row| **row >= progress.watermark && !set(row)) {
+            return Err(format!("row {lost} was settled and is not any more"));
+        }
+        let last = progress.watermark + progress.beyond.len() as u64 * 64;
+        let now: BTreeSet<Offset> = (progress.watermark..last).filter(set).collect();
+        let fresh = (before..progress.watermark).chain(now.iter().copied()).filter(|row| !beyond.contains(row));
+        for row in fresh {
+            self.may_be_settled(lane, partition, row, None)?;
+        }
+        for (row, route) in &progress.partial {
+            self.may_be_settled(lane, partition, *row, Some(route))?;
+        }
+        self.watch.claimed.insert((lane.clone(), partition.0), (progress.watermark, now));
+        Ok(())
+    }
+
+    /// A row is settled only when each of its deliveries was taken, or lies on the shelf, or was discarded from it.
+    fn may_be_settled(
+        &mut self,
+        lane: &LaneName,
+        partition: Partition,
+        offset: Offset,
+        only: Option<&RouteName>,
+    ) -> Result<(), String> {
+        let name = match lane {
+            LaneName::Router => return self.is_decided(partition, offset),
+            LaneName::Destination(name) => name,
+            LaneName::Morgue | LaneName::Replay(_) => return Ok(()),
+        };
+        let Some(row) = self.journal.decision(partition, offset) else {
+            return Err(format!("row {offset} counts as settled, which is not there"));
+        };
+        let on_shelf = |route| self.journal.inspect(|image| image.on_shelf(lane, partition, offset, route).is_some());
+        let damaged = on_shelf(None);
+        let mine = row.row.decision.targets.iter().filter(|target| target.destination == *name);
+        for route in mine.map(|target| &target.route).filter(|route| only.is_none_or(|only| only == *route)) {
+            let taken = self
+                .brokers
+                .get(name)
+                .is_some_and(|broker| broker.seen.contains(&(partition.0, offset, route.clone())));
+            let shelved = damaged || on_shelf(Some(route));
+            let gone = [Some(route.clone()), None]
+                .into_iter()
+                .any(|route| self.discarded.contains(&(name.clone(), partition.0, offset, route)));
+            if !(taken || shelved || gone) {
+                return Err(format!("row {offset} by {route} counts as settled, and nobody has it"));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_decided(&mut self, partition: Partition, event: Offset) -> Result<(), String> {
+        let (decided, looked) = self.watch.decided.entry(partition.0).or_default();
+        if !decided.contains(&event) {
+            let (_, rows) = self.journal.everything(partition);
+            decided.extend(rows.iter().skip(*looked).map(|row| row.row.event.offset));
+            *looked = rows.len();
+        }
+        if decided.contains(&event) { Ok(()) } else { Err(format!("event {event} counts as decided and is not")) }
+    }
+
+    /// After each step of a lane.
+    pub fn check_bounds(&mut self, number: u16, lane: &LaneName, status: &Status) {
+        let (window, read_ahead) = (self.plan.window, self.plan.window * 3);
+        // A page has at most twice the deliveries that there was room for rows: two routes to one destination.
+        let bound = 2 * read_ahead + 2;
+        if status.in_flight > window || status.buffered > bound {
+            let Status { in_flight, buffered, .. } = status;
+            self.wrong(format!("{lane:?}/{number} has {in_flight} out and {buffered} in memory"));
+        }
+        let common = match &status.state {
+            LaneState::Stopped(_, detail) => detail.contains("keys failed alike"),
+            LaneState::Up => false,
+            // What is behind it cannot be seen.
+            LaneState::Paused => return,
+        };
+        let place = (lane.clone(), number);
+        if common {
+            if !self.watch.common.contains_key(&place) {
+                self.hit("a common cause stops a lane");
+                self.watch.common.insert(place, self.now);
+            }
+        } else if self.watch.common.remove(&place).is_some() && status.state == LaneState::Up {
+            self.hit("a lane goes on after a common cause");
+        }
+    }
+
+    /// While a common cause stops a lane, nothing dies of that cause.
+    pub fn check_receipts(&mut self, number: u16, lane: &LaneName, receipts: &[laigu_router::journal::Receipt]) {
+        let Some(since) = self.watch.common.get(&(lane.clone(), number)) else { return };
+        let died = |ending| matches!(ending, Ending::Dead(laigu_router::domain::DeadCause::Unroutable));
+        if receipts.iter().any(|receipt| died(receipt.ending) && receipt.at > *since) {
+            self.wrong(format!("{lane:?}/{number}: something died while a common cause stopped the lane"));
+        }
+    }
+
+    /// A new process has lanes of its own.
+    pub fn watch_anew(&mut self) {
+        self.watch.common.clear();
+    }
+}
+
+fn is_set(progress: &Progress, row: Offset) -> bool {
+    let Some(distance) = row.checked_sub(progress.watermark) else { return true };
+    let word = usize::try_from(distance / 64).ok().and_then(|word| progress.beyond.get(word));
+    word.is_some_and(|bits| bits >> (distance % 64) & 1 == 1)
+}
