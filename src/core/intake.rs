@@ -108,7 +108,7 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
 
     /// Makes a committed id of an unsealed segment known, at start.
     pub fn restore(&mut self, id: u64, body: u64) {
-        self.remember(id, body);
+        self.remember(Offset::MAX, id, body);
     }
 
     /// The ids of sealed segments, to be told of new ones.
@@ -116,7 +116,8 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
         &mut self.sealed
     }
 
-    /// The log begins a new segment with the event at `first`: ids from here on go into a map of their own.
+    /// The log begins a new segment with the event at `first`: ids from here on go into a map of their own. Told before
+    /// the first batch of the new segment is said to be [committed](Self::committed).
     pub fn rolled(&mut self, first: Offset) {
         self.maps.push_back((first, IdMap::default()));
     }
@@ -181,8 +182,8 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
 
     /// The batch is committed: its ids are known, everyone is told.
     pub fn committed(&mut self, appended: Appended, done: &mut Vec<Done<A, R>>) {
-        for pair in std::mem::take(&mut self.pairs) {
-            self.remember(pair.id_hash, pair.body_hash);
+        for (pair, offset) in std::mem::take(&mut self.pairs).into_iter().zip(appended.first_event..) {
+            self.remember(offset, pair.id_hash, pair.body_hash);
         }
         self.open.clear();
         let mut first = appended.first_routed;
@@ -221,8 +222,9 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
         self.open.clear();
     }
 
-    fn remember(&mut self, id: u64, body: u64) {
-        if let Some((_, map)) = self.maps.back_mut() {
+    /// An id goes into the map of its event's own segment: it must not leave before that segment is sealed.
+    fn remember(&mut self, offset: Offset, id: u64, body: u64) {
+        if let Some((_, map)) = self.maps.iter_mut().rev().find(|(first, _)| *first <= offset) {
             map.insert(id, body);
         }
     }
@@ -314,6 +316,19 @@ mod tests {
         assert_eq!(told.pop(), Some(Done::NoRoom("rows", vec![row(7)])));
         assert!(intake.is_empty());
         assert_eq!(intake.offer(event(1, 1), "a"), None, "a refused push is new when it comes again");
+    }
+
+    #[test]
+    fn ids_of_the_batch_that_begins_a_segment_stay_when_the_one_before_is_sealed() {
+        // The appender rolled before it wrote the batch, or after it: either way the intake hears of it first.
+        for (rolled, kept) in [(1, true), (2, false)] {
+            let mut intake = Intake::new(Nothing);
+            assert_eq!(intake.offer(event(1, 1), "a"), None);
+            intake.rolled(rolled);
+            intake.committed(FIRST, &mut Told::new());
+            intake.sealed(rolled);
+            assert_eq!(intake.offer(event(1, 1), "b").is_some(), kept, "rolled at {rolled}");
+        }
     }
 
     #[test]

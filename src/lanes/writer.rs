@@ -175,8 +175,9 @@ impl<A: Appender, L: Log, S: SealedIds> WriterThread<A, L, S> {
                     self.metrics.sync_seconds.observe(began.elapsed().as_secs_f64());
                     self.metrics.accepted.inc_by(events as u64);
                     self.metrics.id_conflicts.inc_by(conflicts as u64);
-                    self.intake.committed(appended, &mut self.done);
+                    // First, so that the ids of a batch that begins a segment are kept as long as that segment's.
                     self.notice_roll();
+                    self.intake.committed(appended, &mut self.done);
                     self.heads.send_replace(self.appender.heads());
                 }
                 Err((WriteError::Full(why), batch)) => {

@@ -187,14 +187,16 @@ impl World {
         let up = state == OutletState::Up;
         if up {
             self.tell(name, unknown);
-            self.tell_state(name, &state);
+            self.tell_state(name);
         } else {
-            self.tell_state(name, &state);
+            self.tell_state(name);
             self.tell(name, unknown);
         }
     }
 
-    fn tell_state(&mut self, name: &DestinationName, state: &OutletState) {
+    /// Tells a destination's state to all its lanes, after what was told before.
+    pub fn tell_state(&mut self, name: &DestinationName) {
+        let state = self.outlet_state(name);
         let Some(broker) = self.brokers.get_mut(name) else { return };
         broker.told_at = broker.told_at.max(self.now);
         let at = broker.told_at;
@@ -205,7 +207,6 @@ impl World {
 
     /// The outlet is replaced by another, or by none: answers that were on their way are lost.
     pub fn replace_outlet(&mut self, name: &DestinationName) {
-        let state = self.outlet_state(name);
         let Some(broker) = self.brokers.get_mut(name) else { return };
         broker.connection += 1;
         broker.waiting.clear();
@@ -220,7 +221,7 @@ impl World {
             self.lane(number, &lane, Input::OutletGone);
             self.lane(number, &lane, Input::Configure(config.clone()));
         }
-        self.tell_state(name, &state);
+        self.tell_state(name);
     }
 
     /// All destinations of all runs.

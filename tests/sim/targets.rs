@@ -16,6 +16,9 @@ use std::{
 /// One delivery.
 type Place = (Offset, Option<RouteName>);
 
+/// Where the first copies stand, and whether a replay made them.
+type FirstCopies = BTreeMap<(Offset, RouteName), (usize, bool)>;
+
 /// What is known of a lane at the end.
 struct Lane<'a> {
     world: &'a World,
@@ -155,7 +158,7 @@ fn first_copies(
     rows: &[Arc<Routed>],
     name: &DestinationName,
     broker: &Broker,
-) -> Result<BTreeMap<(Offset, RouteName), (usize, bool)>, String> {
+) -> Result<FirstCopies, String> {
     let rows: BTreeMap<Offset, &Arc<Routed>> = rows.iter().map(|row| (row.offset, row)).collect();
     let mut first = BTreeMap::new();
     for (index, copy) in broker.consumed.iter().enumerate().filter(|(_, copy)| copy.partition == partition.0) {

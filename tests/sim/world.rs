@@ -12,7 +12,7 @@ use crate::{
 };
 use fastrand::Rng;
 use laigu_router::{
-    core::{lane::Input, replay::Input as ReplayInput, router::Input as RouterInput},
+    core::{replay::Input as ReplayInput, router::Input as RouterInput},
     destinations::OutletState,
     domain::{Delivery, DestinationName, Offset, Partition, ReplayJob, RouteName, Timestamp},
     journal::{
@@ -180,10 +180,7 @@ impl World {
             self.grown(number);
         }
         for name in Self::destinations() {
-            let state = self.outlet_state(&name);
-            for (number, lane) in self.lanes_to(&name) {
-                self.soon(5, Happening::Lane(number, lane, Input::Outlet(state.clone())));
-            }
+            self.tell_state(&name);
         }
         if self.healed {
             self.cancel_hopeless();

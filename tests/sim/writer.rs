@@ -43,7 +43,11 @@ impl World {
     }
 
     pub fn writer_wakes(&mut self, number: u16) {
-        let (outcome, roll) = (self.commit_outcome(), self.rng.u32(..25) == 0);
+        let (outcome, roll_before, roll_after) =
+            (self.commit_outcome(), self.rng.u32(..50) == 0, self.rng.u32(..50) == 0);
+        if roll_before && self.is_idle(number) {
+            self.roll(number);
+        }
         let sealed = self.journal.sealed_ids(Partition(number));
         let Some(run) = self.process.as_mut().and_then(|process| process.partitions.get_mut(usize::from(number)))
         else {
@@ -95,10 +99,15 @@ impl World {
         if empty {
             return;
         }
-        if roll {
+        if roll_after {
             self.roll(number);
         }
         self.soon(4, Happening::WriterTells(number));
+    }
+
+    fn is_idle(&self, number: u16) -> bool {
+        let run = self.process.as_ref().and_then(|process| process.partitions.get(usize::from(number)));
+        run.is_some_and(|run| matches!(run.writing, Writing::Idle))
     }
 
     pub fn writer_tells(&mut self, number: u16) {
@@ -110,12 +119,12 @@ impl World {
         match std::mem::replace(&mut run.writing, Writing::Idle) {
             Writing::Idle => return,
             Writing::Ended(Ok(appended)) => {
-                run.intake.committed(appended, &mut done);
                 let segment = run.appender.segment_start();
                 if segment != run.segment {
                     run.segment = segment;
                     run.intake.rolled(segment);
                 }
+                run.intake.committed(appended, &mut done);
             }
             Writing::Ended(Err((WriteError::Full(_), batch))) => {
                 if !batch.events.is_empty() {
