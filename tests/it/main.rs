@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, which is the point")]
 
 mod brokers;
+mod crash;
 mod door;
 mod kafka;
 mod lane;
+mod program;
 mod proxy;
 mod rabbitmq;
 mod tidy;
