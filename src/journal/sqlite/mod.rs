@@ -24,6 +24,7 @@ pub mod ids_file;
 pub mod kept;
 pub mod log;
 pub mod pack;
+pub mod queries;
 pub mod retainer;
 #[cfg(test)]
 mod retention_tests;
