@@ -3,7 +3,7 @@
 use crate::{
     app::{fleet::EmbeddedFleet, generation::Generation},
     journal::{
-        sqlite::{log::SqliteLog, state::SqliteState},
+        sqlite::{log::SqliteLog, queries::Queries, state::SqliteState},
         tail::Tail,
     },
     lanes::keeper::Keeper,
@@ -26,4 +26,12 @@ pub struct AdminState {
     pub tail: Arc<Tail<SqliteLog>>,
     /// The state.
     pub keeper: Keeper<SqliteState>,
+}
+
+impl AdminState {
+    /// Questions to the store.
+    #[must_use]
+    pub fn queries(&self) -> Queries {
+        Queries::new(self.tail.engine().clone())
+    }
 }

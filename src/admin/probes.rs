@@ -1,0 +1,33 @@
+//! Probes, metrics, and what the API says of itself.
+
+use super::AdminState;
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use std::sync::{Arc, atomic::Ordering};
+
+/// The process is there.
+pub async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Whether pushes are taken: says nothing of brokers, whose absence only lets the backlog grow.
+pub async fn readyz(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    if state.ready.load(Ordering::Acquire) {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    }
+}
+
+/// All metrics as OpenMetrics text.
+pub async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], state.metrics.render())
+}
+
+/// The description of the API.
+pub async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+}
