@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, which is the point")]
 
 mod brokers;
+mod cli;
 mod crash;
 mod door;
 mod kafka;
