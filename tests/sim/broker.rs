@@ -12,10 +12,7 @@ use laigu_router::{
     domain::{DeadCause, Delivery, Failure, FailureKind, ReplayJob, RouteName, StopReason, Timestamp},
     journal::LaneName,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Which broker's rules it follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,7 +105,7 @@ impl Broker {
         }
     }
 
-    pub fn meets(&mut self, rng: &mut Rng, delivery: &Delivery, faults: u32, now: Timestamp) -> Meets {
+    pub fn meets(&mut self, rng: &mut Rng, delivery: &Delivery, faults: u32) -> Meets {
         if self.refuses_kind_5 && &*delivery.event().kind == "k5" {
             self.doomed.insert(delivery.id().as_str().to_owned());
             return Meets::Answer(FailureKind::Rejected(DeadCause::TooLarge));
@@ -122,7 +119,6 @@ impl Broker {
         }
         let key = delivery.event().order.map_or(0, |order| order.0);
         if self.nothing_bound || self.unbound.contains(&key) {
-            self.gave_back(delivery.id().as_str(), now);
             return Meets::Answer(FailureKind::Returned);
         }
         if self.nacked.as_ref() == Some(&delivery.target().route) {
@@ -138,12 +134,11 @@ impl Broker {
         }
     }
 
-    /// A delivery that is given back for so long has to die; the lane sees the answers a little later.
-    fn gave_back(&mut self, delivery: &str, now: Timestamp) {
-        const SLACK: Duration = Duration::from_millis(200);
-        let first = *self.returned.entry(delivery.to_owned()).or_insert(now);
-        if now.plus(SLACK).since(first) >= UNROUTABLE {
-            self.doomed.insert(delivery.to_owned());
+    /// A lane hears that a delivery was given back: for so long, and it has to die.
+    pub fn gave_back(&mut self, delivery: String, now: Timestamp) {
+        let first = *self.returned.entry(delivery.clone()).or_insert(now);
+        if now.since(first) >= UNROUTABLE {
+            self.doomed.insert(delivery);
         }
     }
 

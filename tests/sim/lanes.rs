@@ -13,7 +13,8 @@ use laigu_router::{
         replay::{Effect as ReplayEffect, Input as ReplayInput, RowKey},
         router::{Effect as RouterEffect, Input as RouterInput},
     },
-    domain::{Delivery, DestinationName, EnrichmentPart, EnrichmentStatus, Partition, ReplayJob},
+    destinations::Outcome,
+    domain::{Delivery, DestinationName, EnrichmentPart, EnrichmentStatus, FailureKind, Partition, ReplayJob},
     journal::{LaneName, Log, ReadLimit, Settlement, ShelfChange, ShelfState},
     lanes::payload::{self, OnDeadOf, Part, Payload},
 };
@@ -30,11 +31,11 @@ impl World {
         else {
             return;
         };
-        let name = format!("Router/{number}");
+        let name = || format!("Router/{number}");
         let mut effects = Vec::new();
-        show(&name, || format!("{} run {} <- {input:?}", self.now, self.epoch));
+        show(name, || format!("{} run {} <- {input:?}", self.now, self.epoch));
         run.router.step(self.now, input, &mut effects);
-        show_all(&name, &effects);
+        show_all(name, &effects);
         let (wake, status) = (run.router.wake_at(), run.router.status());
         self.check_bounds(number, &LaneName::Router, &status);
         for effect in effects {
@@ -96,11 +97,11 @@ impl World {
             return;
         }
         let part = part.clone();
-        let watched = format!("{name:?}/{number}");
-        show(&watched, || format!("{now} run {epoch} <- {input:?}"));
+        let watched = || format!("{name:?}/{number}");
+        show(watched, || format!("{now} run {epoch} <- {input:?}"));
         let mut effects = Vec::new();
         lane.step(now, input, &mut effects);
-        show_all(&watched, &effects);
+        show_all(watched, &effects);
         let (wake, status) = (lane.wake_at(), lane.status());
         if matches!(part, Part::Destination(_)) {
             self.check_bounds(number, name, &status);
@@ -205,8 +206,14 @@ impl World {
         };
         let Some(broker) = destination.and_then(|destination| self.brokers.get_mut(&destination)) else { return };
         let mut late = 0;
-        for (ticket, _) in outcomes {
-            late += u64::from(broker.open.remove(&(name.clone(), number, *ticket)).is_none());
+        for (ticket, outcome) in outcomes {
+            let open = broker.open.remove(&(name.clone(), number, *ticket));
+            late += u64::from(open.is_none());
+            if let (Some(open), Outcome::Failed(failure)) = (open, outcome)
+                && failure.kind == FailureKind::Returned
+            {
+                broker.gave_back(open.delivery, self.now);
+            }
         }
         if late > 0 {
             self.hit("a late outcome of an old try");
@@ -224,11 +231,11 @@ impl World {
         let run = self.process.as_mut().and_then(|process| process.partitions.get_mut(usize::from(number)));
         let Some((replay, destination)) = run.and_then(|run| run.replays.get_mut(&name)) else { return };
         let destination = destination.clone();
-        let watched = format!("{name:?}/{number}");
-        show(&watched, || format!("{now} <- {input:?}"));
+        let watched = || format!("{name:?}/{number}");
+        show(watched, || format!("{now} <- {input:?}"));
         let mut effects = Vec::new();
         replay.step(now, input, &mut effects);
-        show_all(&watched, &effects);
+        show_all(watched, &effects);
         let (wake, status) = (replay.wake_at(), replay.status());
         self.check_bounds(number, &name, &status);
         if let Some(at) = wake {
@@ -301,17 +308,17 @@ pub fn some_park() -> OnDeadOf {
 }
 
 /// Prints what a watched machine meets: `SIM_TRACE=Router/0`, or `SIM_TRACE='"d1")/0'`.
-fn show(machine: &str, line: impl FnOnce() -> String) {
+fn show(machine: impl Fn() -> String, line: impl FnOnce() -> String) {
     static WATCHED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     let watched = WATCHED.get_or_init(|| std::env::var("SIM_TRACE").ok());
-    if watched.as_ref().is_some_and(|watched| machine.contains(watched)) {
+    if watched.as_ref().is_some_and(|watched| machine().contains(watched)) {
         let text: String = line().split("payload: ").map(|piece| piece.chars().take(400).collect::<String>()).collect();
         eprintln!("{text}");
     }
 }
 
-fn show_all(machine: &str, effects: &[impl Debug]) {
+fn show_all(machine: impl Fn() -> String, effects: &[impl Debug]) {
     for effect in effects {
-        show(machine, || format!("      -> {effect:?}"));
+        show(&machine, || format!("      -> {effect:?}"));
     }
 }

@@ -45,8 +45,8 @@ impl World {
 
     /// With the faults gone, everything is let go, and most of what died is replayed.
     pub fn operator_heals(&mut self) {
+        self.resume_all();
         for name in Self::destinations() {
-            self.pause(&name, false);
             for number in 0..self.plan.partitions {
                 let chosen = self.dead(number, &name);
                 if self.is_named(&name) && self.rng.u32(..3) > 0 {
@@ -54,11 +54,18 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Lets everything go on: also in a process that began after the healing.
+    pub fn resume_all(&mut self) {
+        for name in Self::destinations() {
+            self.pause(&name, false);
+        }
         self.cancel_hopeless();
     }
 
     /// A replay to a destination that is gone from the routes would wait for ever.
-    pub fn cancel_hopeless(&mut self) {
+    fn cancel_hopeless(&mut self) {
         let mut hopeless = Vec::new();
         for name in Self::destinations().filter(|name| !self.is_named(name)) {
             hopeless.extend(self.lanes_to(&name));

@@ -51,7 +51,6 @@ impl World {
     ) {
         let faults = if self.healed { 0 } else { self.plan.broker_fault / 4 };
         let gap = self.rng.u32(..3) == 0;
-        let now = self.now;
         let Some(broker) = self.brokers.get_mut(name) else { return };
         if connection != broker.connection {
             // Late data of a dead connection: what the broker had in its socket already, up to some byte.
@@ -65,7 +64,7 @@ impl World {
             }
             return;
         }
-        let outcome = match broker.meets(&mut self.rng, delivery, faults, now) {
+        let outcome = match broker.meets(&mut self.rng, delivery, faults) {
             Meets::Taken => {
                 let again = broker.kind == Kind::Kafka && broker.unsure.contains(delivery.id().as_str());
                 broker.consume(delivery, epoch, connection);

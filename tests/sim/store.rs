@@ -4,7 +4,7 @@ use crate::world::{Happening, World};
 use laigu_router::{
     core::retention::{Facts, SegmentFacts, plan},
     domain::{Offset, Partition, RouteName, Routed},
-    journal::{Heads, LaneName, Log, Retention, sqlite::sealing::SealStep},
+    journal::{Heads, LaneName, Log, Retention, memory::state::StateImage, sqlite::sealing::SealStep},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -57,9 +57,7 @@ impl World {
         if heads.events <= start.events {
             return;
         }
-        let (_, routed) = self.journal.everything(partition);
-        let mine = routed.iter().filter(|row| row.offset >= start.routed);
-        open.oldest_event = mine.map(|row| row.event.position().offset).min();
+        open.oldest_event = self.journal.oldest_event(partition, start.routed);
         open.end = heads;
         open.closed_at = Some(self.now);
         let next = open.number + 1;
@@ -70,7 +68,7 @@ impl World {
 
     /// One step of sealing, now and then of retention.
     pub fn keep_store(&mut self, number: u16) {
-        self.soon(25, Happening::Store(number));
+        self.soon(if self.healed { 150 } else { 25 }, Happening::Store(number));
         if self.process.is_none() {
             return;
         }
@@ -125,9 +123,9 @@ impl World {
 
     fn retain(&mut self, number: u16) {
         let partition = Partition(number);
-        let image = self.journal.state_image();
         let mut watermarks = Heads { events: 1, routed: Offset::MAX };
-        let lanes: Vec<_> = image.lanes().into_iter().filter(|record| record.partition == partition).collect();
+        let lanes = self.journal.inspect(StateImage::lanes);
+        let lanes: Vec<_> = lanes.into_iter().filter(|record| record.partition == partition).collect();
         for record in &lanes {
             match record.lane {
                 LaneName::Router => watermarks.events = record.progress.watermark,
@@ -142,14 +140,13 @@ impl World {
         let rules = Retention { delivered: self.plan.keep, dead_letters: long, ids: long, size_max: 1_000 };
         let pins = Heads { events: Offset::MAX, routed: Offset::MAX };
         let used = if self.rng.u32(..4) == 0 { 1_000 } else { 100 };
-        let (heads, (_, all)) = (self.journal.log().heads(partition), self.journal.everything(partition));
+        let heads = self.journal.log().heads(partition);
         let Some(store) = self.stores.get_mut(usize::from(number)) else { return };
         let mut segments = store.segments.clone();
         let closed = segments.iter().rev().nth(1).map_or(store.taken, |segment| segment.end);
         if let Some(open) = segments.last_mut() {
             open.end = heads;
-            let mine = all.iter().filter(|row| row.offset >= closed.routed);
-            open.oldest_event = mine.map(|row| row.event.position().offset).min();
+            open.oldest_event = self.journal.oldest_event(partition, closed.routed);
         }
         let facts = Facts { segments: &segments, ids: &[], watermarks, pins, now: self.now, rules, used };
         let going = plan(&facts);
@@ -163,7 +160,7 @@ impl World {
             return;
         }
         for record in &lanes {
-            for row in image.shelf(&record.lane, partition) {
+            for row in self.journal.inspect(|image| image.shelf(&record.lane, partition)) {
                 if row.offset < going.below.routed || row.event.position.offset < going.below.events {
                     store.copies.insert((record.lane.clone(), row.offset, row.route));
                 }

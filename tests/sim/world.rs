@@ -183,7 +183,7 @@ impl World {
             self.tell_state(&name);
         }
         if self.healed {
-            self.cancel_hopeless();
+            self.resume_all();
         }
     }
 

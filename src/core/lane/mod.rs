@@ -25,6 +25,8 @@ mod outcomes;
 mod parked;
 mod settle;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use keys::AlreadyHashed;
 pub use marks::{Marks, SPAN_MAX};

@@ -254,6 +254,16 @@ impl MemoryJournal {
         found
     }
 
+    /// The oldest event that a decision from a row on is about.
+    #[must_use]
+    pub fn oldest_event(&self, partition: Partition, from: Offset) -> Option<Offset> {
+        let mut oldest = None;
+        self.partition(partition, |image| {
+            oldest = rows_from(&image.routed, from).map(|(_, row)| row.row.event.offset).min();
+        });
+        oldest
+    }
+
     /// Looks at all that was settled so far; `look` may not use the store.
     pub fn inspect<R>(&self, look: impl FnOnce(&StateImage) -> R) -> R {
         look(&self.world().state)
