@@ -40,6 +40,7 @@ const MUST_HAPPEN: &[&str] = &[
     "a removed destination comes back",
     "a removed destination has a shelf",
     "a replay ends",
+    "a replay is taken up again",
     "a replay releases a key",
     "a return overtakes acks",
     "a session repeats what another left unknown",

@@ -93,8 +93,7 @@ fn laid_out(world: &World, partition: Partition, rows: &[Arc<Routed>]) -> Result
     let shelf = world.journal.inspect(|image| image.shelf(&LaneName::Morgue, partition));
     let mut got: BTreeSet<_> = shelf.iter().map(|row| (row.offset, row.route.clone())).collect();
     for row in rows.iter().filter(|row| !row.row.decision.dead.is_empty()) {
-        let spoiled =
-            world.damaged.contains(&(partition.0, row.row.event.offset)) && got.remove(&(row.offset, None));
+        let spoiled = world.damaged.contains(&(partition.0, row.row.event.offset)) && got.remove(&(row.offset, None));
         for dead in &row.row.decision.dead {
             // Some may have been laid out before it was spoiled.
             if !got.remove(&(row.offset, dead.route.clone())) && !spoiled {

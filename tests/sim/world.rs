@@ -175,6 +175,9 @@ impl World {
             let place = (record.lane, record.partition.0);
             self.lane_starts.entry(place).or_insert(record.progress.watermark);
         }
+        if process.partitions.iter().any(|run| !run.replays.is_empty()) {
+            self.hit("a replay is taken up again");
+        }
         self.process = Some(process);
         for number in 0..self.plan.partitions {
             self.grown(number);
