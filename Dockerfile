@@ -32,10 +32,12 @@ COPY --from=build /src/LICENSE /usr/share/doc/laigu-router/LICENSE
 COPY --from=build --chown=65532:65532 /empty /var/lib/laigu-router
 USER 65532:65532
 WORKDIR /var/lib/laigu-router
+ENV LAIGU_ROUTER_CONFIG=/etc/laigu-router/routes.yaml
 VOLUME /var/lib/laigu-router
 EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
+# Asks where `server.admin` of the file says.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["/usr/local/bin/laigu-router", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/laigu-router"]
-CMD ["serve", "--config", "/etc/laigu-router/routes.yaml"]
+CMD ["serve"]
