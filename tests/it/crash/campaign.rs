@@ -10,12 +10,11 @@ use crate::{
     program::{Home, PATIENCE, Program, wait_for},
 };
 use std::{
+    ops::Range,
     thread,
     time::{Duration, Instant},
 };
 
-/// How long the program is under load before it is killed, at random.
-const LOAD_MS: std::ops::Range<u64> = 150..700;
 /// A cycle counts only at this rate or above.
 const RATE_MIN: f64 = 500.0;
 /// Cycles that do not count are repeated so often, for each that must.
@@ -39,6 +38,8 @@ pub struct Target {
     pub reader: Box<dyn Reader>,
     /// The most deliveries that one crash may repeat.
     pub window: usize,
+    /// How much came since the last kill.
+    came: usize,
     /// What the last kill left without a receipt.
     unreceipted: usize,
     /// What was repeated since.
@@ -49,12 +50,23 @@ pub struct Target {
 
 impl Target {
     pub fn new(history: History, reader: impl Reader + 'static, window: usize) -> Self {
-        Self { history, reader: Box::new(reader), window, unreceipted: 0, since_kill: 0, repeated: 0, repeated_max: 0 }
+        Self {
+            history,
+            reader: Box::new(reader),
+            window,
+            came: 0,
+            unreceipted: 0,
+            since_kill: 0,
+            repeated: 0,
+            repeated_max: 0,
+        }
     }
 
     /// Takes what came since the last kill.
     fn look(&mut self, senders: &Senders) {
-        let repeats = self.history.take(self.reader.read_new(), senders);
+        let copies = self.reader.read_new();
+        self.came += copies.len();
+        let repeats = self.history.take(copies, senders);
         let name = self.history.name;
         self.since_kill += repeats;
         self.repeated += repeats;
@@ -68,14 +80,15 @@ impl Target {
     fn killed(&mut self, home: &Home) {
         self.unreceipted = store::unreceipted(&home.path("data"), self.history.name);
         self.since_kill = 0;
+        self.came = 0;
     }
 }
 
-/// Kills the program until `cycles` kills count, and fails unless every target has exactly what it must have.
+/// Kills the program, `load_ms` after pushes began, until `cycles` kills count, and fails unless every target has exactly what it must have.
 ///
-/// A kill counts when at least one push was sent and not answered, at least one delivery had no durable receipt, and
-/// pushes were answered at the rate that is asked for.
-pub fn run(home: &Home, targets: &mut [Target], cycles: usize) {
+/// A kill counts when at least one push was sent and not answered, at least one delivery had no durable receipt, every
+/// destination was receiving, and pushes were answered at the rate that is asked for.
+pub fn run(home: &Home, targets: &mut [Target], cycles: usize, load_ms: Range<u64>) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -86,20 +99,24 @@ pub fn run(home: &Home, targets: &mut [Target], cycles: usize) {
         kills += 1;
         assert!(kills <= cycles * TRIES, "only {counted} of {kills} kills count");
         let program = home.start();
+        let up = "laigu_router_destination_state";
+        program.wait_for(up, &["state=\"up\""], targets.len() as f64);
         let running = senders.start(home.hooks);
-        thread::sleep(Duration::from_millis(random.u64(LOAD_MS)));
+        thread::sleep(Duration::from_millis(random.u64(load_ms.clone())));
         running.expect_the_end();
         let since = running.since;
         let killed = program.kill();
         let (back, load) = running.join(Some(killed));
         senders = back;
         let rate = load.answered as f64 / (killed - since).as_secs_f64();
+        let mut delivering = true;
         for target in &mut *targets {
             target.look(&senders);
+            delivering &= target.came > 0;
             target.killed(home);
         }
         let open: Vec<_> = targets.iter().map(|target| target.unreceipted).collect();
-        let counts = load.unanswered > 0 && open.iter().sum::<usize>() > 0 && rate >= RATE_MIN;
+        let counts = delivering && load.unanswered > 0 && open.iter().sum::<usize>() > 0 && rate >= RATE_MIN;
         counted += usize::from(counts);
         unanswered += load.unanswered;
         unreceipted += open.iter().sum::<usize>();

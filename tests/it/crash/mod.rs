@@ -5,6 +5,7 @@
 //! by every route that is for it; that nothing else is; that bytes are equal; that first copies of a key are in the
 //! order they were accepted; that a crash repeats no more than the window, and only what had no durable receipt.
 
+mod brokers;
 mod campaign;
 mod files;
 mod load;
@@ -12,6 +13,11 @@ mod oracle;
 mod push;
 mod store;
 
+use crate::{
+    brokers::rabbitmq::Broker,
+    kafka::support::{Node, create_topic, delete_topic, fresh_topic},
+};
+use brokers::{Queue, Topic};
 use campaign::Target;
 use files::Files;
 use oracle::{History, Route};
@@ -47,5 +53,46 @@ fn killed_under_load_it_loses_and_invents_nothing_in_its_files() {
     let target =
         |name, routes| Target::new(History::new(name, routes, on_one_line), Files::new(home.path(name)), WINDOW);
     let mut targets = [target("archive", ARCHIVE), target("leads", LEADS)];
-    campaign::run(&home, &mut targets, CYCLES);
+    campaign::run(&home, &mut targets, CYCLES, 150..700);
+}
+
+const PARTITIONS: i32 = 3;
+
+fn both_brokers(amqp_url: &str, kafka_brokers: &str, name: &str) -> String {
+    format!(
+        "destinations:
+  crm:
+    type: rabbitmq
+    url: {amqp_url}
+    exchange: {{ name: {name}, type: topic, durable: true, declare: true }}
+    window: 256
+  lake: {{ type: kafka, brokers: '{kafka_brokers}', topic: {name}, window: 256 }}
+routes:
+  - {{ name: vip, when: 'has(body.level) && body.level == \"A\"', to: [crm] }}
+  - {{ name: leads, when: has(body.tel), to: [lake] }}
+  - {{ name: everything, to: [crm, lake] }}
+"
+    )
+}
+
+const CRM: &[Route] = &[("vip", Push::is_vip), ("everything", |_| true)];
+const LAKE: &[Route] = &[("leads", Push::is_lead), ("everything", |_| true)];
+
+#[test]
+fn killed_under_load_it_loses_and_invents_nothing_at_both_brokers() {
+    let (rabbitmq, node, name) = (Broker::shared(), Node::shared(), fresh_topic());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(create_topic(node.brokers(), &name, PARTITIONS, &[]));
+    let home = campaign::home(&both_brokers(&rabbitmq.url(), node.brokers(), &name));
+    let mut targets = [
+        Target::new(History::new("crm", CRM, Push::body), Queue::new(&rabbitmq, &name), WINDOW),
+        Target::new(History::new("lake", LAKE, Push::body), Topic::new(node.brokers(), &name, PARTITIONS), WINDOW),
+    ];
+    campaign::run(&home, &mut targets, CYCLES, 300..900);
+    runtime.block_on(async {
+        delete_topic(node.brokers(), &name).await;
+        let client = rabbitmq.client().await;
+        client.channel.queue_delete(name.as_str().into(), Default::default()).await.unwrap();
+        client.delete_exchange(&name).await;
+    });
 }

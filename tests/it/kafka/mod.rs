@@ -4,7 +4,7 @@ mod faults;
 mod lane;
 mod mock;
 mod secure;
-mod support;
+pub mod support;
 
 use laigu_router::{
     destinations::{Order, Outcome, OutletState, kafka::Timing},

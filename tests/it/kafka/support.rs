@@ -13,7 +13,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
-    message::Headers as _,
+    message::{BorrowedMessage, Headers as _},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -159,23 +159,29 @@ pub fn read_back(brokers: &str, topic: &str) -> Vec<Seen> {
     while !ends.is_empty() {
         assert!(Instant::now() < until, "read {} records, still to come: {ends:?}", seen.len());
         let Some(record) = consumer.poll(Duration::from_millis(100)) else { continue };
-        let record = record.unwrap();
-        if ends.get(&record.partition()).is_some_and(|end| record.offset() + 1 >= *end) {
-            ends.remove(&record.partition());
+        let (offset, record) = self::seen(&record.unwrap());
+        if ends.get(&record.partition).is_some_and(|end| offset + 1 >= *end) {
+            ends.remove(&record.partition);
         }
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let headers = record
-            .headers()
-            .map(|headers| headers.iter().map(|header| (header.key.to_owned(), text(header.value.unwrap()))).collect());
-        seen.push(Seen {
-            partition: record.partition(),
-            key: record.key().map(text),
-            value: record.payload().unwrap().to_vec(),
-            timestamp: record.timestamp().to_millis(),
-            headers: headers.unwrap_or_default(),
-        });
+        seen.push(record);
     }
     seen
+}
+
+/// A record with its offset.
+pub fn seen(record: &BorrowedMessage<'_>) -> (i64, Seen) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let headers = record
+        .headers()
+        .map(|headers| headers.iter().map(|header| (header.key.to_owned(), text(header.value.unwrap()))).collect());
+    let seen = Seen {
+        partition: record.partition(),
+        key: record.key().map(text),
+        value: record.payload().unwrap().to_vec(),
+        timestamp: record.timestamp().to_millis(),
+        headers: headers.unwrap_or_default(),
+    };
+    (record.offset(), seen)
 }
 
 /// Each key's numbers go up in the order of first copies; gives back how many copies are repeats.
