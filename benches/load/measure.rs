@@ -79,7 +79,8 @@ pub fn measure(case: Case, connections: usize, options: &Options) -> anyhow::Res
             let load = Load { first: filled, ..load(started.1, connections, options) };
             let mut measured = push_at(&started, case, &load, options)?;
             if filled > 0 {
-                measured.note += &format!("; {filled} stored before, start took {:.2} s", start_time.as_secs_f64());
+                let stored = format!("{filled} stored before, start took {:.2} s", start_time.as_secs_f64());
+                measured.note = [measured.note, stored].join("; ").trim_start_matches("; ").to_owned();
             }
             measured
         }
