@@ -7,6 +7,7 @@ mod crash;
 mod door;
 mod kafka;
 mod lane;
+mod line;
 mod program;
 mod proxy;
 mod rabbitmq;

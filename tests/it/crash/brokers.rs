@@ -5,7 +5,7 @@
 use crate::{
     brokers::rabbitmq::{Broker, Client, Received},
     crash::{campaign::Reader, oracle::Copy},
-    kafka::support::{Seen, seen},
+    kafka::support::{Node, Seen, delete_topic, seen},
     program::PATIENCE,
 };
 use futures_util::StreamExt;
@@ -54,7 +54,7 @@ impl Queue {
     }
 
     /// Everything that the queue took before this call.
-    fn look(&mut self) -> Vec<Received> {
+    pub fn look(&mut self) -> Vec<Received> {
         let Self { runtime, client, consumer, name } = self;
         runtime.block_on(async {
             let mark = BasicProperties::default().with_type(MARK.into());
@@ -104,7 +104,7 @@ impl Topic {
     }
 
     /// Everything that the topic took before this call.
-    fn look(&mut self) -> Vec<Seen> {
+    pub fn look(&mut self) -> Vec<Seen> {
         let end = |at: usize| {
             let partition = i32::try_from(at).unwrap();
             self.consumer.fetch_watermarks(&self.name, partition, PATIENCE).unwrap().1
@@ -129,6 +129,14 @@ impl Reader for Topic {
     fn read_new(&mut self) -> Vec<Copy> {
         until_quiet(|| self.look()).iter().map(of_record).collect()
     }
+}
+
+/// Removes an exchange, a queue and a topic of this name.
+pub async fn remove(rabbitmq: &Broker, node: &Node, name: &str) {
+    delete_topic(node.brokers(), name).await;
+    let client = rabbitmq.client().await;
+    client.channel.queue_delete(name.into(), Default::default()).await.expect("the queue goes");
+    client.delete_exchange(name).await;
 }
 
 fn until_quiet<T>(mut look: impl FnMut() -> Vec<T>) -> Vec<T> {

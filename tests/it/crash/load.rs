@@ -11,6 +11,7 @@ use crate::{
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -63,11 +64,11 @@ impl Senders {
         Self((0..CONNECTIONS).map(sender).collect())
     }
 
-    /// Senders that sent pushes of one key alone, all answered.
-    pub fn that_sent(key: usize, count: usize) -> Self {
+    /// Senders that sent so many pushes of each of these keys, all answered.
+    pub fn that_sent(keys: Range<usize>, count: usize) -> Self {
         let mut senders = Self::new(0);
-        let mut keys = senders.0.iter_mut().flat_map(|sender| &mut sender.keys);
-        keys.find(|(own, _)| *own == key).unwrap().1 = count;
+        let all = senders.0.iter_mut().flat_map(|sender| &mut sender.keys);
+        all.filter(|(key, _)| keys.contains(key)).for_each(|(_, sent)| *sent = count);
         senders
     }
 

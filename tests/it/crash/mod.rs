@@ -5,17 +5,17 @@
 //! by every route that is for it; that nothing else is; that bytes are equal; that first copies of a key are in the
 //! order they were accepted; that a crash repeats no more than the window, and only what had no durable receipt.
 
-mod brokers;
-mod campaign;
-mod files;
-mod load;
-mod oracle;
-mod push;
+pub mod brokers;
+pub mod campaign;
+pub mod files;
+pub mod load;
+pub mod oracle;
+pub mod push;
 mod store;
 
 use crate::{
     brokers::rabbitmq::Broker,
-    kafka::support::{Node, create_topic, delete_topic, fresh_topic},
+    kafka::support::{Node, create_topic, fresh_topic},
 };
 use brokers::{Queue, Topic};
 use campaign::Target;
@@ -89,10 +89,5 @@ fn killed_under_load_it_loses_and_invents_nothing_at_both_brokers() {
         Target::new(History::new("lake", LAKE, Push::body), Topic::new(node.brokers(), &name, PARTITIONS), WINDOW),
     ];
     campaign::run(&home, &mut targets, CYCLES, 300..900);
-    runtime.block_on(async {
-        delete_topic(node.brokers(), &name).await;
-        let client = rabbitmq.client().await;
-        client.channel.queue_delete(name.as_str().into(), Default::default()).await.unwrap();
-        client.delete_exchange(&name).await;
-    });
+    runtime.block_on(brokers::remove(&rabbitmq, &node, &name));
 }

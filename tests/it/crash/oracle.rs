@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 pub type Route = (&'static str, fn(Push) -> bool);
 
 /// A message as a consumer sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Copy {
     /// Our id of the event.
     pub id: String,
@@ -124,7 +124,7 @@ mod tests {
 
     /// Three pushes of one key were sent; says how many copies were repeats, or `None` if the oracle objects.
     fn check(copies: Vec<Copy>) -> Option<usize> {
-        let senders = Senders::that_sent(3, 3);
+        let senders = Senders::that_sent(3..4, 3);
         let judge = || {
             let mut history = History::new("out", ROUTES, Push::body);
             let repeats = history.take(copies, &senders);

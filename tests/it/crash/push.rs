@@ -72,15 +72,23 @@ impl Push {
 
     /// The request that carries it, signed.
     pub fn request(self) -> Vec<u8> {
-        let body = self.body();
-        let signature = hex::encode(Sha1::new().chain_update(&body).chain_update(SECRET).finalize());
-        let mut request = format!(
-            "POST /hooks/laigu/acme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
-             Laigu-Signature: {signature}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        )
-        .into_bytes();
-        request.extend_from_slice(&body);
-        request
+        signed(&self.body())
     }
+}
+
+/// The request that carries a body, signed.
+pub fn signed(body: &[u8]) -> Vec<u8> {
+    request(body, &hex::encode(Sha1::new().chain_update(body).chain_update(SECRET).finalize()))
+}
+
+/// The request that carries a body with a signature, right or wrong.
+pub fn request(body: &[u8], signature: &str) -> Vec<u8> {
+    let mut request = format!(
+        "POST /hooks/laigu/acme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+         Laigu-Signature: {signature}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
 }

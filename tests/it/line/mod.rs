@@ -1,0 +1,105 @@
+//! The whole line: a push comes in over HTTP, and ordinary clients read it from RabbitMQ, from Kafka and from a file.
+
+mod fanout;
+mod outages;
+mod restarts;
+
+use crate::{
+    brokers::rabbitmq::Broker,
+    crash::{
+        brokers::{Queue, Topic, remove},
+        files::Files,
+        load::answer,
+        push::{Push, SOURCES},
+    },
+    kafka::support::{Node, create_topic, fresh_topic},
+    program::{Home, PATIENCE},
+    proxy::{Mode, Proxy},
+};
+use std::{io::Write, net::TcpStream};
+use tokio::runtime::Runtime;
+
+/// More than one, so that keys run in parallel.
+const PARTITIONS: i32 = 3;
+
+/// Both brokers, each behind a proxy that breaks, with a queue and a topic that nothing else uses.
+struct Line {
+    runtime: Runtime,
+    rabbitmq: Broker,
+    node: Node,
+    name: String,
+    /// Before RabbitMQ.
+    amqp: Proxy,
+    /// Before Kafka's first answer; what follows goes to the broker itself.
+    kafka: Proxy,
+    queue: Queue,
+    topic: Topic,
+}
+
+impl Line {
+    fn new(amqp_mode: Mode, kafka_mode: Mode) -> Self {
+        let (rabbitmq, node, name) = (Broker::shared(), Node::shared(), fresh_topic());
+        let runtime = Runtime::new().unwrap();
+        let kafka_port = node.brokers().rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port");
+        let (amqp, kafka) = runtime.block_on(async {
+            create_topic(node.brokers(), &name, PARTITIONS, &[]).await;
+            (Proxy::before(rabbitmq.port()).await, Proxy::before(kafka_port).await)
+        });
+        amqp.set(amqp_mode);
+        kafka.set(kafka_mode);
+        let (queue, topic) = (Queue::new(&rabbitmq, &name), Topic::new(node.brokers(), &name, PARTITIONS));
+        Self { runtime, rabbitmq, node, name, amqp, kafka, queue, topic }
+    }
+
+    /// A home whose destinations are `crm`, `lake` and `archive`.
+    fn home(&self, routes: &str) -> Home {
+        let (amqp, kafka, name) = (self.amqp.port(), self.kafka.port(), &self.name);
+        let destinations = format!(
+            "destinations:
+  crm:
+    type: rabbitmq
+    url: amqp://guest:guest@127.0.0.1:{amqp}
+    exchange: {{ name: {name}, type: topic, durable: true, declare: true }}
+  lake: {{ type: kafka, brokers: '127.0.0.1:{kafka}', topic: {name} }}
+  archive: {{ type: file, path: ./archive }}
+retry: {{ backoff: 100ms..1s }}
+"
+        );
+        Home::new("{ path: ./data }", &format!("{SOURCES}{destinations}{routes}"))
+    }
+
+    fn end(self) {
+        self.runtime.block_on(remove(&self.rabbitmq, &self.node, &self.name));
+    }
+}
+
+/// Everything to everyone.
+const EVERYTHING: &str = "routes:\n  - { name: everything, to: [crm, lake, archive] }\n";
+
+/// A home without brokers.
+fn file_home() -> Home {
+    let text = "destinations:\n  archive: { type: file, path: ./archive }\n\
+                routes:\n  - { name: everything, to: [archive] }\n";
+    Home::new("{ path: ./data }", &format!("{SOURCES}{text}"))
+}
+
+fn files(home: &Home) -> Files {
+    Files::new(home.path("archive"))
+}
+
+/// Sends one request over a connection of its own, and gives the answer's status.
+fn post(home: &Home, request: &[u8]) -> u16 {
+    let mut stream = TcpStream::connect(("127.0.0.1", home.hooks)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    answer(&mut stream).unwrap()
+}
+
+/// Pushes of each of these keys, in the order of their numbers.
+fn push_all(home: &Home, keys: std::ops::Range<usize>, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        for key in keys.clone() {
+            assert_eq!(post(home, &Push { key, number }.request()), 200);
+        }
+    }
+}
