@@ -4,12 +4,14 @@ use super::{Global, config_file};
 use crate::domain::Secret;
 use anyhow::{Context, bail};
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{fmt, net::IpAddr, path::Path, time::Duration};
 use url::Url;
 
 /// A page of a list is read in a few hundred milliseconds; a busy server may take longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Items that a server gives at once.
+const PAGE_MAX: usize = 500;
 /// Where a token is looked for when no file is named.
 const TOKEN_VARIABLE: &str = "LAIGU_ROUTER_TOKEN";
 /// Where a server listens that says nothing else.
@@ -66,6 +68,29 @@ impl Client {
     /// Asks for something below `/api/v1/`; the text of its JSON.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<String> {
         self.api(Method::GET, path, query).await
+    }
+
+    /// Asks for a list, page by page until it holds `limit` items or ends: a page that was searched for long may be short.
+    pub(super) async fn list(
+        &self,
+        path: &[&str],
+        query: &[(&'static str, String)],
+        limit: usize,
+    ) -> anyhow::Result<Value> {
+        let mut query: Vec<(&str, String)> = query.to_vec();
+        let mut items: Vec<Value> = Vec::new();
+        loop {
+            query.retain(|(name, _)| *name != "limit");
+            query.push(("limit", (limit - items.len()).min(PAGE_MAX).to_string()));
+            let page: Value = serde_json::from_str(&self.get(path, &query).await?)?;
+            items.extend(super::show::items(&page).iter().cloned());
+            let next = page.get("next").and_then(Value::as_str).map(ToOwned::to_owned);
+            let Some(cursor) = next.clone().filter(|_| items.len() < limit) else {
+                return Ok(json!({"items": items, "next": next}));
+            };
+            query.retain(|(name, _)| *name != "cursor");
+            query.push(("cursor", cursor));
+        }
     }
 
     /// Has something done below `/api/v1/`.

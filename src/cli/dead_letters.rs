@@ -57,7 +57,7 @@ struct Filter {
     /// Dead before this time, RFC 3339
     #[arg(long)]
     to: Option<String>,
-    /// At most so many
+    /// At most so many; with --json one page, at most 500
     #[arg(long, default_value_t = 50)]
     limit: usize,
     /// Go on where an earlier list ended
@@ -76,13 +76,21 @@ struct Show {
 
 pub(super) async fn run(global: &Global, args: &DeadLettersArgs) -> anyhow::Result<Status> {
     let client = Client::new(global)?;
-    let (body, shown): (String, fn(Value, bool) -> String) = match &args.verb {
-        Verb::List(filter) => (client.get(&["dead-letters"], &filter.query()).await?, listed),
-        Verb::Groups => (client.get(&["dead-letters", "groups"], &[]).await?, grouped),
-        Verb::Show(show) => (client.get(&["dead-letters", &show.id], &[]).await?, one),
+    let (path, query): (&[&str], _) = match &args.verb {
+        Verb::List(filter) => (&["dead-letters"], filter.query()),
+        Verb::Groups => (&["dead-letters", "groups"], Vec::new()),
+        Verb::Show(show) => (&["dead-letters", &show.id], Vec::new()),
     };
-    let reveal = matches!(&args.verb, Verb::Show(show) if show.reveal);
-    print(&if global.json { body + "\n" } else { shown(serde_json::from_str(&body)?, reveal) })?;
+    let text = if global.json {
+        client.get(path, &query).await? + "\n"
+    } else {
+        match &args.verb {
+            Verb::List(filter) => listed(&client.list(path, &query, filter.limit).await?),
+            Verb::Groups => grouped(&serde_json::from_str(&client.get(path, &query).await?)?),
+            Verb::Show(show) => one(serde_json::from_str(&client.get(path, &query).await?)?, show.reveal),
+        }
+    };
+    print(&text)?;
     Ok(Status::Done)
 }
 
@@ -108,7 +116,7 @@ impl Filter {
     }
 }
 
-fn listed(list: Value, _: bool) -> String {
+fn listed(list: &Value) -> String {
     let row = |one: &Value| {
         [
             cell(one, "id"),
@@ -119,15 +127,15 @@ fn listed(list: Value, _: bool) -> String {
             without_phones(&cell(one, "detail")),
         ]
     };
-    let rows: Vec<_> = items(&list).iter().map(row).collect();
-    table(["id", "last at", "route", "destination", "cause", "detail"], &rows) + &more(&list)
+    let rows: Vec<_> = items(list).iter().map(row).collect();
+    table(["id", "last at", "route", "destination", "cause", "detail"], &rows) + &more(list)
 }
 
-fn grouped(list: Value, _: bool) -> String {
+fn grouped(list: &Value) -> String {
     let row = |one: &Value| {
         [cell(one, "destination"), cell(one, "cause"), cell(one, "count"), cell(one, "first_at"), cell(one, "last_at")]
     };
-    let rows: Vec<_> = items(&list).iter().map(row).collect();
+    let rows: Vec<_> = items(list).iter().map(row).collect();
     table(["destination", "cause", "count", "first at", "last at"], &rows)
 }
 
@@ -153,12 +161,12 @@ mod tests {
     fn groups_and_lists_are_tables() {
         let group = json!({"destination": "", "cause": "unparsable", "count": 3, "first_at": "a", "last_at": "b"});
         assert_eq!(
-            grouped(json!({"items": [group]}), false),
+            grouped(&json!({"items": [group]})),
             "DESTINATION  CAUSE       COUNT  FIRST AT  LAST AT\n-            unparsable  3      a         b\n"
         );
         let letter = json!({"id": "dl_x", "last_at": "t", "route": null, "destination": "", "cause": "unparsable",
             "detail": "unexpected 13812345678"});
-        let text = listed(json!({"items": [letter], "next": null}), false);
+        let text = listed(&json!({"items": [letter], "next": null}));
         assert!(text.contains("dl_x") && text.contains("138****5678") && !text.contains("more with"), "{text}");
     }
 }

@@ -57,7 +57,7 @@ struct Filter {
     /// Received before this time, RFC 3339
     #[arg(long)]
     to: Option<String>,
-    /// At most so many
+    /// At most so many; with --json one page, at most 500
     #[arg(long, default_value_t = 50)]
     limit: usize,
     /// Go on where an earlier list ended
@@ -78,8 +78,11 @@ pub(super) async fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<St
     let client = Client::new(global)?;
     match &args.verb {
         Verb::List(filter) => {
-            let body = client.get(&["events"], &filter.query()).await?;
-            print(&if global.json { body + "\n" } else { listed(&serde_json::from_str(&body)?) })?;
+            let query = filter.query();
+            print(&match global.json {
+                true => client.get(&["events"], &query).await? + "\n",
+                false => listed(&client.list(&["events"], &query, filter.limit).await?),
+            })?;
         }
         Verb::Show(show) => {
             let body = client.get(&["events", &show.id], &[]).await?;

@@ -116,4 +116,6 @@ fn pages_join_without_a_gap_and_hold_no_payload() {
     }
     let expected: Vec<_> = (0..7).rev().map(|number| format!("sub_{number}")).collect();
     assert_eq!(seen, expected);
+    // More than one page may hold: the command line asks again.
+    assert_eq!(super::said(&home, &["events", "list", "--limit", "1000"]).lines().count(), 8);
 }
