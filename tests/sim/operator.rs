@@ -82,7 +82,7 @@ impl World {
         for number in 0..self.plan.partitions {
             let Some(process) = &mut self.process else { return };
             if process.state.pause(&lane, Partition(number), paused).is_ok() {
-                self.soon(2, Happening::Lane(number, lane.clone(), Input::Pause(paused)));
+                self.lane(number, &lane, Input::Pause(paused));
             }
         }
         self.hit(if paused { "an operator pauses a lane" } else { "an operator resumes a lane" });
