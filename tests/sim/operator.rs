@@ -32,7 +32,9 @@ impl World {
             1 | 2 => self.pause(&name, false),
             3 => self.discard_one(number, &name),
             4 => {
-                let chosen = self.dead(number, &name);
+                // What other replays have is asked for too, and must be left alone.
+                let chosen = self.shelf(number, &name);
+                let chosen: Vec<_> = chosen.into_iter().filter(|row| row.state != ShelfState::Parked).collect();
                 self.start_replay(number, &name, &chosen);
                 if self.rng.bool() {
                     // Somebody else asks for the same at the same time.

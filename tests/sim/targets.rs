@@ -99,11 +99,9 @@ impl Lane<'_> {
             Some((ShelfState::Dead, cause)) => self.planned(row, route, cause, &what),
             Some((ShelfState::Replaying(job), _)) => Err(format!("{what} is still with {job}")),
             Some((ShelfState::Parked, _)) if self.orphan => Ok(()),
-            Some((ShelfState::Parked, _)) if taken => Err(format!("{what} was taken and is still parked")),
-            Some((ShelfState::Parked, _)) => match row.event.order {
-                Some(key) if self.held.contains(&key.0) => Ok(()),
-                _ => Err(format!("{what} is parked for no reason")),
-            },
+            // It may have been taken before a crash, and parked after it.
+            Some((ShelfState::Parked, _)) if row.event.order.is_some_and(|key| self.held.contains(&key.0)) => Ok(()),
+            Some((ShelfState::Parked, _)) => Err(format!("{what} is parked for no reason (taken: {taken})")),
             None if gone(Some(route)) || spoiled => Ok(()),
             None if self.delivered.contains(&(row.offset, route.clone())) && !taken => {
                 Err(format!("{what} has a receipt and was never taken"))
