@@ -29,6 +29,9 @@ use std::{sync::Arc, time::Duration, time::Instant};
 /// How long one page may look for events of a state or a route; then it ends with what it has.
 const SEARCH_MAX: Duration = Duration::from_millis(1_500);
 
+/// Events whose fate is looked up at once, where most will not be wanted: each look opens the state anew.
+const BATCH: usize = 1_000;
+
 /// The parameters of the list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,7 +166,8 @@ pub async fn list(
         let wanted = |told: &Told| {
             fate.is_none_or(|fate| fate == told.fate) && route.as_deref().is_none_or(|route| is_by(told, route))
         };
-        page(queries, &filter, before, limit, &wanted)
+        let batch = if fate.is_some() || route.is_some() { limit.max(BATCH) } else { limit };
+        page(queries, &filter, (before, batch), limit, &wanted)
     })
     .await
 }
@@ -175,14 +179,14 @@ fn is_by(told: &Told, route: &str) -> bool {
 fn page(
     queries: &Queries,
     filter: &EventFilter,
-    mut before: Option<u64>,
+    (mut before, batch): (Option<u64>, usize),
     limit: usize,
     wanted: &dyn Fn(&Told) -> bool,
 ) -> Result<List<EventBody>, crate::journal::ReadError> {
     let started = Instant::now();
     let mut items = Vec::new();
     loop {
-        let found = queries.events(filter, before, limit)?;
+        let found = queries.events(filter, before, batch)?;
         let offsets: Vec<u64> = found.rows.iter().map(|row| row.id.position.offset).collect();
         let told = queries.fates(&offsets)?;
         for (index, row) in found.rows.iter().enumerate() {
