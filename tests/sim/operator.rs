@@ -150,6 +150,11 @@ impl World {
         if !self.change_shelf(number, name, take(job, &now)) {
             return;
         }
+        let after = self.shelf(number, name);
+        let others = now.iter().filter(|row| matches!(row.state, ShelfState::Replaying(_)));
+        if let Some(row) = others.into_iter().find(|row| !after.contains(row)) {
+            self.wrong(format!("{job} took row {} from another replay", row.offset));
+        }
         self.hit("a replay begins");
         let (replay, destination) = process::replay(job, &record, self.seed, &self.plan, &self.journal);
         if let Some(run) = self.process.as_mut().and_then(|process| process.partitions.get_mut(usize::from(number))) {
