@@ -1,7 +1,7 @@
 //! What the admin API works on.
 
 use crate::{
-    app::{fleet::EmbeddedFleet, generation::Generation},
+    app::{fleet::EmbeddedFleet, generation::Generation, reload::Reloads},
     journal::{
         sqlite::{log::SqliteLog, queries::Queries, state::SqliteState},
         tail::Tail,
@@ -22,6 +22,8 @@ pub struct AdminState {
     pub fleet: Arc<EmbeddedFleet>,
     /// The routes in force.
     pub generation: Arc<ArcSwap<Generation>>,
+    /// Asks for reloads of the routes.
+    pub reloads: Reloads,
     /// The logs.
     pub tail: Arc<Tail<SqliteLog>>,
     /// The state.

@@ -25,10 +25,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// An embedded store has one partition.
@@ -87,18 +84,21 @@ impl<L: Log + 'static, S: State + 'static> Fleet<L, S> {
         self.locked().get(name).cloned()
     }
 
-    /// Starts the morgue's lane.
-    pub fn start_morgue(&self, record: LaneRecord, tasks: &mut JoinSet<()>) {
+    /// The morgue's lane, to be spawned.
+    #[must_use]
+    pub fn start_morgue(&self, record: LaneRecord) -> OutletTask {
         let config = LaneConfig { common_cause: false, ..lane_config(None, &self.generation.load(), 0) };
         let (_, controls) = mpsc::channel(1);
         let view = SharedView::new(LaneName::Morgue, "", false, Timestamp::now());
         let task = self.task(record, Part::Dead, None, config, controls, view);
         let stop = self.stop.clone();
-        tasks.spawn(async move { task.run(stop).await });
+        Box::pin(async move { task.run(stop).await })
     }
 
-    /// Starts a destination's lane where its record left off; an orphan if the settings do not name it.
-    pub fn start_lane(&self, name: &DestinationName, record: LaneRecord, tasks: &mut JoinSet<()>) {
+    /// A destination's lane where its record left off, and its outlet, to be spawned; an orphan if the settings do not name
+    /// it.
+    #[must_use]
+    pub fn start_lane(&self, name: &DestinationName, record: LaneRecord) -> Vec<OutletTask> {
         let generation = self.generation.load_full();
         let settings = generation.settings.destinations.get(name);
         let outlet = settings.map(|settings| self.outlet(name, settings));
@@ -107,16 +107,19 @@ impl<L: Log + 'static, S: State + 'static> Fleet<L, S> {
         let lane = LaneName::Destination(name.clone());
         let view = SharedView::new(lane, &record.kind, settings.is_none(), Timestamp::now());
         self.locked().insert(name.clone(), Handle { view: view.clone(), controls: sender });
+        let mut tasks = Vec::new();
         let outlet = outlet.map(|(outlet, task)| {
-            tasks.spawn(task);
+            tasks.push(task);
             outlet
         });
         let task = self.task(record, Part::Destination(name.clone()), outlet, config, controls, view);
         let stop = self.stop.clone();
-        tasks.spawn(async move { task.run(stop).await });
+        tasks.push(Box::pin(async move { task.run(stop).await }));
+        tasks
     }
 
-    /// Lets running lanes take the settings of a new generation. Gives back the outlets' tasks, to be spawned.
+    /// Lets running lanes take the settings of a new generation; those that it leaves as they are keep their connections.
+    /// Gives back the outlets' tasks, to be spawned.
     pub async fn reload(&self, before: &Generation) -> Vec<OutletTask> {
         let generation = self.generation.load_full();
         self.prefixes.replace(generation.prefixes());
@@ -126,7 +129,8 @@ impl<L: Log + 'static, S: State + 'static> Fleet<L, S> {
             let settings = generation.settings.destinations.get(&name);
             let same = settings == before.settings.destinations.get(&name)
                 && generation.settings.retry == before.settings.retry
-                && generation.hash == before.hash;
+                // Where the settings are the same to the letter, a file that they name has another content.
+                && generation.settings != before.settings;
             if same {
                 continue;
             }
@@ -177,6 +181,25 @@ impl<L: Log + 'static, S: State + 'static> Fleet<L, S> {
     fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<DestinationName, Handle>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether each destination is of the type that its lane in the state has; another one is refused in words.
+///
+/// # Errors
+/// Which destination, and the way out.
+pub fn same_kinds(known: &[LaneRecord], generation: &Generation) -> Result<(), String> {
+    for record in known {
+        let LaneName::Destination(name) = &record.lane else { continue };
+        let Some(settings) = generation.settings.destinations.get(name) else { continue };
+        let kind = settings.kind.as_str();
+        if *record.kind != *kind {
+            let was = &record.kind;
+            return Err(format!(
+                "destination `{name}` was a `{was}` and still has a place in the log: give the `{kind}` another name"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The lanes that a generation needs and the state does not know: each starts at the head of ROUTED, the router and the

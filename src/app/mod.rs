@@ -7,6 +7,7 @@
 //! | webhook listener | finishes requests in hand | the process stops |
 //! | admin listener | cut | the process stops |
 //! | router | stores how far it came | the process stops |
+//! | reloader | ends | the process stops |
 //! | a destination's lane, the morgue | waits up to 3 s for answers, stores them | the process stops |
 //! | an outlet | ends when its lane drops it | its lane sees it gone, and tries again with a reload |
 //! | upkeep (thread): seals segments, removes old ones | finishes its step | with an error only on a failed sync: the process stops |
@@ -18,6 +19,7 @@
 
 pub mod fleet;
 pub mod generation;
+pub mod reload;
 pub mod upkeep;
 
 use crate::{
@@ -25,9 +27,11 @@ use crate::{
     app::{
         fleet::{Fleet, ONLY},
         generation::Generation,
+        reload::Reloader,
         upkeep::Upkeep,
     },
     core::{intake::Intake, router::Router},
+    destinations::OutletTask,
     domain::Timestamp,
     ingress::{
         door::Door,
@@ -60,12 +64,18 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
-use tokio::{sync::watch, task::JoinSet, time};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 /// How long requests in hand get when the listener closes.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// Tasks of a reload that wait to be spawned at most; the loop that spawns them does little else.
+const SPAWNS: usize = 64;
 /// How long router and lanes get to store what they have.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(7);
 
@@ -82,6 +92,8 @@ pub struct Running {
 
 struct Parts {
     tasks: JoinSet<()>,
+    /// Tasks that a reload adds.
+    spawned: mpsc::Receiver<OutletTask>,
     hooks: serve::Control,
     admin: serve::Control,
     listener: tokio::task::JoinHandle<()>,
@@ -99,7 +111,7 @@ struct Parts {
 ///
 /// # Errors
 /// What could not be opened, and the way out; nothing runs then.
-pub async fn start(generation: Generation) -> anyhow::Result<Running> {
+pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::default());
     let settings = generation.settings.clone();
     let options = sqlite::Options::new(&settings.storage.path, &settings.storage.retention, Timestamp::now())
@@ -108,6 +120,8 @@ pub async fn start(generation: Generation) -> anyhow::Result<Running> {
     let sqlite::Store { appender, log, mut state, keys, sealer, retainer, sealed_ids, unsealed_ids, .. } = store;
     let tail = Arc::new(Tail::new(log, 1, TAIL_BYTES_MAX));
     let records = register(&mut state, &generation, &tail)?;
+    generation.number = state.generation(generation.source.shown(), Timestamp::now())?;
+    let path = generation.source.path.clone();
     let mut intake = Intake::new(sealed_ids);
     for segment in unsealed_ids {
         if segment.start > 1 {
@@ -133,22 +147,51 @@ pub async fn start(generation: Generation) -> anyhow::Result<Running> {
         Arc::clone(&generation),
         lanes_stop.clone(),
     ));
+    let (routes, _) = watch::channel(generation.load_full());
     let mut tasks = JoinSet::new();
     for record in records {
         match record.lane.clone() {
             LaneName::Router => {
-                let (task, routes) = router(&record, &generation, &tail, &writer, &keeper, &metrics)?;
-                // Reloads are sent from where the generation is swapped.
-                drop(routes);
+                let task = router(&record, routes.subscribe(), &tail, &writer, &keeper, &metrics)?;
                 let stop = lanes_stop.clone();
                 tasks.spawn(async move { task.run(stop).await });
             }
-            LaneName::Morgue => fleet.start_morgue(record, &mut tasks),
-            LaneName::Destination(name) => fleet.start_lane(&name, record, &mut tasks),
+            LaneName::Morgue => {
+                tasks.spawn(fleet.start_morgue(record));
+            }
+            LaneName::Destination(name) => {
+                for task in fleet.start_lane(&name, record) {
+                    tasks.spawn(task);
+                }
+            }
             LaneName::Replay(_) => {}
         }
     }
 
+    let certificates = settings.server.tls.as_ref().map(Certificates::load).transpose().context("cannot load TLS")?;
+    let mut sockets = PassedSockets::from_env();
+    let listener = sockets.listen(0, settings.server.listen)?;
+    let admin_listener = sockets.listen(1, settings.server.admin)?;
+    let (hooks_at, admin_at) = (listener.local_addr()?, admin_listener.local_addr()?);
+    let hooks_control = serve::Control::new(settings.server.limits);
+    let admin_control = serve::Control::new(settings.server.limits);
+    let door = Arc::new(ArcSwap::from_pointee(door));
+    let (spawn, spawned) = mpsc::channel(SPAWNS);
+    let reloader = Reloader {
+        path,
+        keys,
+        door: Arc::clone(&door),
+        generation: Arc::clone(&generation),
+        routes,
+        fleet: Arc::clone(&fleet),
+        keeper: keeper.clone(),
+        tail: Arc::clone(&tail),
+        certificates: certificates.clone(),
+        listeners: vec![hooks_control.clone(), admin_control.clone()],
+        spawn,
+    };
+    let (reloads, reloading) = reloader.start(lanes_stop.clone());
+    tasks.spawn(reloading);
     let ready = Arc::new(AtomicBool::new(true));
     let state = Arc::new(AdminState {
         metrics: Arc::clone(&metrics),
@@ -157,19 +200,14 @@ pub async fn start(generation: Generation) -> anyhow::Result<Running> {
         generation: Arc::clone(&generation),
         tail,
         keeper: keeper.clone(),
+        reloads,
     });
-    let certificates = settings.server.tls.as_ref().map(Certificates::load).transpose().context("cannot load TLS")?;
-    let mut sockets = PassedSockets::from_env();
-    let listener = sockets.listen(0, settings.server.listen)?;
-    let admin_listener = sockets.listen(1, settings.server.admin)?;
-    let (hooks_at, admin_at) = (listener.local_addr()?, admin_listener.local_addr()?);
-    let hooks_control = serve::Control::new(settings.server.limits);
-    let hooks = Hooks::new(Arc::new(ArcSwap::from_pointee(door)), Arc::new(writer.clone()), metrics);
+    let hooks = Hooks::new(door, Arc::new(writer.clone()), metrics);
     let hooks = Server::new(listener, hooks_control.clone(), certificates.clone(), hooks);
-    let admin_control = serve::Control::new(settings.server.limits);
     let admin = Server::new(admin_listener, admin_control.clone(), certificates, admin::service(Arc::clone(&state)));
     let parts = Parts {
         tasks,
+        spawned,
         hooks: hooks_control,
         admin: admin_control,
         listener: tokio::spawn(hooks.run()),
@@ -203,6 +241,9 @@ impl Running {
                     if self.parts.listener.is_finished() || self.parts.admin_listener.is_finished() {
                         break Some("a listener");
                     }
+                }
+                Some(task) = self.parts.spawned.recv() => {
+                    self.parts.tasks.spawn(task);
                 }
                 Some(task) = self.parts.tasks.join_next() => {
                     if let Err(error) = task {
@@ -266,33 +307,21 @@ fn register(
     tail: &Tail<SqliteLog>,
 ) -> anyhow::Result<Vec<LaneRecord>> {
     let known = state.lanes()?;
-    for record in &known {
-        let LaneName::Destination(name) = &record.lane else { continue };
-        let Some(settings) = generation.settings.destinations.get(name) else { continue };
-        let kind = settings.kind.as_str();
-        if *record.kind != *kind {
-            bail!(
-                "destination `{name}` was a `{}` and still has a place in the log: give the `{kind}` another name",
-                record.kind
-            );
-        }
-    }
+    fleet::same_kinds(&known, generation).map_err(anyhow::Error::msg)?;
     state.register(&fleet::missing(&known, generation, tail.heads(ONLY)))?;
     Ok(state.lanes()?)
 }
 
-type RouterParts = (RouterTask<Generation, SqliteLog, SqliteState>, watch::Sender<Arc<Generation>>);
-
 fn router(
     record: &LaneRecord,
-    generation: &Arc<ArcSwap<Generation>>,
+    mut routes: watch::Receiver<Arc<Generation>>,
     tail: &Arc<Tail<SqliteLog>>,
     writer: &Writer,
     keeper: &Keeper<SqliteState>,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<RouterParts> {
-    let current = generation.load_full();
-    let mut machine = Router::new(ONLY, Arc::clone(&current), Router::<Generation>::lane_config(), record);
+) -> anyhow::Result<RouterTask<Generation, SqliteLog, SqliteState>> {
+    let current = Arc::clone(&routes.borrow_and_update());
+    let mut machine = Router::new(ONLY, current, Router::<Generation>::lane_config(), record);
     let mut from = record.progress.reflects + 1;
     loop {
         let page = tail.routed(ONLY, from, &Wanted::All, ReadLimit { rows: 1_024, bytes: 8 << 20 })?;
@@ -309,8 +338,7 @@ fn router(
             }
         }
     }
-    let (sender, routes) = watch::channel(current);
-    let task = RouterTask {
+    Ok(RouterTask {
         partition: ONLY,
         machine,
         routes,
@@ -320,6 +348,5 @@ fn router(
         fetch: Arc::new(NoApi),
         view: SharedView::new(LaneName::Router, "", false, Timestamp::now()),
         metrics: Arc::clone(metrics),
-    };
-    Ok((task, sender))
+    })
 }

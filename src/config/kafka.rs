@@ -149,7 +149,8 @@ fn properties_of(reader: &mut Reader<'_>, field: Field<'_>) -> BTreeMap<String, 
         let security = ["security.", "sasl.", "ssl.", "enable.sasl.", "enable.ssl."];
         let elsewhere = security.iter().any(|prefix| key.starts_with(prefix)).then_some("set `security`");
         let code = (key.ends_with("_cb") || key == "opaque").then_some("no code can be given here");
-        if let Some(label) = ours.or(elsewhere).or(code) {
+        let mock = key.starts_with("test.").then_some("a made-up cluster would take everything and keep nothing");
+        if let Some(label) = ours.or(elsewhere).or(code).or(mock) {
             reader.error(format!("`{}` cannot be set here", property.key), property.key_span, label);
             continue;
         }

@@ -71,6 +71,7 @@ fn kafka() {
     for (property, label) in [
         ("bootstrap.servers", "set `brokers`"),
         ("enable.idempotence", "it is always on"),
+        ("test.mock.num.brokers", "a made-up cluster would take everything and keep nothing"),
         ("acks", "it is always `all`"),
         ("request.required.acks", "it is always `all`"),
         ("delivery.timeout.ms", "set `retry`"),
