@@ -41,6 +41,7 @@ enum Answer {
     Pause,
     Resume,
     Routes,
+    Reload,
 }
 
 const fn read(path: &'static str, answer: Answer) -> Endpoint {
@@ -49,6 +50,10 @@ const fn read(path: &'static str, answer: Answer) -> Endpoint {
 
 const fn act(path: &'static str, answer: Answer) -> Endpoint {
     Endpoint { method: "POST", path, role: Some(Role::Operator), answer }
+}
+
+const fn own(path: &'static str, answer: Answer) -> Endpoint {
+    Endpoint { method: "POST", path, role: Some(Role::Admin), answer }
 }
 
 const fn open(path: &'static str, answer: Answer) -> Endpoint {
@@ -71,6 +76,7 @@ pub const TABLE: &[Endpoint] = &[
     act("/api/v1/destinations/{name}/pause", Answer::Pause),
     act("/api/v1/destinations/{name}/resume", Answer::Resume),
     read("/api/v1/routes", Answer::Routes),
+    own("/api/v1/routes/reload", Answer::Reload),
 ];
 
 /// The router of the whole table.
@@ -107,6 +113,7 @@ fn answer(answer: Answer) -> MethodRouter<Arc<AdminState>> {
         Answer::Pause => post(destinations::pause),
         Answer::Resume => post(destinations::resume),
         Answer::Routes => get(routes::list),
+        Answer::Reload => post(routes::reload),
     }
 }
 

@@ -1,8 +1,8 @@
 //! `/api/v1/routes`: the routes in force, with what they took since the start.
 
-use super::{AdminState, lists::List};
-use crate::metrics::Metrics;
-use axum::extract::State;
+use super::{AdminState, lists::List, problem::Problem};
+use crate::{app::reload::Reloaded, metrics::Metrics};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -42,4 +42,20 @@ pub async fn list(State(state): State<Arc<AdminState>>) -> List<RouteBody> {
         }
     });
     List { items: items.collect(), next: None }
+}
+
+/// What a reload came to.
+#[derive(Debug, Serialize)]
+pub struct ReloadBody {
+    generation: u32,
+    changed: bool,
+}
+
+/// Reads `routes.yaml` again; 422 with every mistake when it is not taken, and then nothing has changed.
+pub async fn reload(State(state): State<Arc<AdminState>>) -> Result<Json<ReloadBody>, Problem> {
+    match state.reloads.reload().await {
+        Ok(Reloaded::Now(generation)) => Ok(Json(ReloadBody { generation, changed: true })),
+        Ok(Reloaded::Unchanged(generation)) => Ok(Json(ReloadBody { generation, changed: false })),
+        Err(error) => Err(Problem { status: StatusCode::UNPROCESSABLE_ENTITY, detail: error.to_string() }),
+    }
 }

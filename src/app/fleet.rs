@@ -129,8 +129,8 @@ impl<L: Log + 'static, S: State + 'static> Fleet<L, S> {
             let settings = generation.settings.destinations.get(&name);
             let same = settings == before.settings.destinations.get(&name)
                 && generation.settings.retry == before.settings.retry
-                // Where the settings are the same to the letter, a file that they name has another content.
-                && generation.settings != before.settings;
+                // Where the text is the same to the letter, a file that it names has another content.
+                && generation.source.shown() != before.source.shown();
             if same {
                 continue;
             }

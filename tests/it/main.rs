@@ -11,5 +11,6 @@ mod line;
 mod program;
 mod proxy;
 mod rabbitmq;
+mod reload;
 mod tidy;
 mod vendors;
