@@ -1,7 +1,7 @@
 //! What is to be seen of a lane from outside: for the admin API, the console and the metrics.
 
 use crate::{
-    core::lane::{LaneState, Status},
+    core::lane::{LaneState, NOT_YET, Status},
     domain::{DestinationName, Timestamp},
     journal::LaneName,
     metrics::{Metrics, OfState},
@@ -85,7 +85,9 @@ impl SharedView {
         let mut view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = view.state != status.state;
         if changed {
-            if let LaneState::Stopped(_, detail) = &status.state {
+            if let LaneState::Stopped(_, detail) = &status.state
+                && **detail != *NOT_YET
+            {
                 view.last_error = Some(detail.clone());
             }
             view.state = status.state;

@@ -200,4 +200,4 @@ pub enum LaneState {
     Stopped(crate::domain::StopReason, Box<str>),
 }
 
-pub use step::Lane;
+pub use step::{Lane, NOT_YET};

@@ -25,6 +25,9 @@ use std::{
 /// The pause before the store is asked again after it could not read or write.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 
+/// What an outlet's state says before the outlet has said anything.
+pub const NOT_YET: &str = "not connected yet";
+
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -108,7 +111,7 @@ impl<T: Clone> Lane<T> {
             marks,
             reading: false,
             read_again_at: None,
-            outlet: OutletState::Stopped(StopReason::Down, "not connected yet".into()),
+            outlet: OutletState::Stopped(StopReason::Down, NOT_YET.into()),
             common: None,
             failing: (None, BTreeSet::new()),
             paused: record.paused,

@@ -52,7 +52,7 @@ pub const LAYERS: &[Layer] = &[
     layer("ingress::*", "src/ingress/", &[BASE, &["vendors"]]),
     layer("lanes", "src/lanes/", &[BASE, &["destinations::*", "routing", "vendors", "enrich"]]),
     // The program's handles: what runs, by name. The admin API steers through them; `app` itself is above it.
-    layer("app::*", "src/app/", &[BASE, PARTS, &["lanes"]]),
+    layer("app::*", "src/app/", &[BASE, PARTS, &["ingress::*", "lanes"]]),
     layer("admin", "src/admin/", &[BASE, PARTS, &["ingress::*", "lanes", "app::*"]]),
     // The top.
     layer(
