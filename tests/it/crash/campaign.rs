@@ -76,9 +76,9 @@ impl Target {
         self.repeated_max = self.repeated_max.max(repeats);
     }
 
-    /// Notes what a kill left.
-    fn killed(&mut self, home: &Home) {
-        self.unreceipted = store::unreceipted(&home.path("data"), self.history.name);
+    /// Notes what a kill left, which alone may be repeated.
+    fn ended(&mut self, unreceipted: usize) {
+        self.unreceipted = unreceipted;
         self.since_kill = 0;
         self.came = 0;
     }
@@ -113,7 +113,7 @@ pub fn run(home: &Home, targets: &mut [Target], cycles: usize, load_ms: Range<u6
         for target in &mut *targets {
             target.look(&senders);
             delivering &= target.came > 0;
-            target.killed(home);
+            target.ended(store::unreceipted(&home.path("data"), target.history.name));
         }
         let open: Vec<_> = targets.iter().map(|target| target.unreceipted).collect();
         let counts = delivering && load.unanswered > 0 && open.iter().sum::<usize>() > 0 && rate >= RATE_MIN;
@@ -131,6 +131,7 @@ pub fn run(home: &Home, targets: &mut [Target], cycles: usize, load_ms: Range<u6
         began.elapsed().as_secs_f64(),
         senders.total()
     );
+    println!("{} segments", std::fs::read_dir(home.path("data/ids")).unwrap().count() + 1);
     for target in targets {
         let Target { history, repeated, repeated_max, window, .. } = target;
         let (name, has) = (history.name, history.has());
@@ -138,11 +139,36 @@ pub fn run(home: &Home, targets: &mut [Target], cycles: usize, load_ms: Range<u6
     }
 }
 
+/// Stops the program with SIGTERM under load, `stops` times; each must end well, and leave nothing to be repeated.
+pub fn run_stops(home: &Home, targets: &mut [Target], stops: usize) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut senders = Senders::new(seed);
+    for stop in 1..=stops {
+        let program = home.start();
+        let running = senders.start(home.hooks);
+        thread::sleep(Duration::from_millis(200));
+        running.expect_the_end();
+        let status = program.terminate(PATIENCE);
+        assert!(status.success(), "{status}: {}", home.log());
+        let (back, load) = running.join(None);
+        senders = back;
+        for target in &mut *targets {
+            target.look(&senders);
+            assert!(target.came > 0, "{}: nothing came", target.history.name);
+            // What was decided last may never have been out; what was out must have its receipt.
+            target.ended(0);
+        }
+        println!("stop {stop}: {} answered", load.answered);
+    }
+    finish(home, targets, senders);
+}
+
 /// Lets the program end its work in peace, and checks that nothing is missing and nothing follows.
 fn finish(home: &Home, targets: &mut [Target], senders: Senders) -> Senders {
     let program = home.start();
     let running = senders.start(home.hooks);
-    running.expect_the_end();
+    running.send_no_more();
     let (senders, _) = running.join(None);
     assert!(senders.all_answered(), "a push is unanswered: {}", home.log());
     for target in &mut *targets {

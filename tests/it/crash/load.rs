@@ -49,7 +49,10 @@ pub struct Load {
 
 /// A load that runs.
 pub struct Running {
+    /// Connections may fail.
     ending: Arc<AtomicBool>,
+    /// No new pushes.
+    enough: Arc<AtomicBool>,
     threads: Vec<JoinHandle<(Sender, Load, Option<Instant>)>>,
     pub since: Instant,
 }
@@ -88,23 +91,28 @@ impl Senders {
 
     /// Sends what a crash left unanswered; then pushes until the load is ended.
     pub fn start(self, port: u16) -> Running {
-        let ending = Arc::new(AtomicBool::new(false));
+        let (ending, enough) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let run = |mut sender: Sender| {
-            let ending = Arc::clone(&ending);
+            let (ending, enough) = (Arc::clone(&ending), Arc::clone(&enough));
             thread::spawn(move || {
-                let (load, last) = sender.run(port, &ending);
+                let (load, last) = sender.run(port, &ending, &enough);
                 (sender, load, last)
             })
         };
         let threads = self.0.into_iter().map(run).collect();
-        Running { ending, threads, since: Instant::now() }
+        Running { ending, enough, threads, since: Instant::now() }
     }
 }
 
 impl Running {
-    /// Lets the connections fail from now on: call it right before the program is killed.
+    /// Lets the connections fail from now on: call it right before the program is killed or stopped.
     pub fn expect_the_end(&self) {
         self.ending.store(true, Ordering::Release);
+    }
+
+    /// Lets every connection end with the answer to what it sent.
+    pub fn send_no_more(&self) {
+        self.enough.store(true, Ordering::Release);
     }
 
     /// Waits until every connection has ended. Unanswered is what was sent before `killed`.
@@ -124,7 +132,7 @@ impl Running {
 
 impl Sender {
     /// Returns with the moment at which the push was sent that got no answer.
-    fn run(&mut self, port: u16, ending: &AtomicBool) -> (Load, Option<Instant>) {
+    fn run(&mut self, port: u16, ending: &AtomicBool, enough: &AtomicBool) -> (Load, Option<Instant>) {
         let mut load = Load::default();
         let mut stream = match TcpStream::connect(("127.0.0.1", port)) {
             Ok(stream) => stream,
@@ -133,7 +141,7 @@ impl Sender {
         };
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        while self.unanswered.is_some() || !ending.load(Ordering::Acquire) {
+        while self.unanswered.is_some() || !enough.load(Ordering::Acquire) {
             let (push, again) = self.next();
             if let Err(error) = stream.write_all(&push.request()) {
                 assert!(ending.load(Ordering::Acquire), "a connection was cut: {error}");

@@ -16,6 +16,7 @@ mod store;
 use crate::{
     brokers::rabbitmq::Broker,
     kafka::support::{Node, create_topic, fresh_topic},
+    program::Home,
 };
 use brokers::{Queue, Topic};
 use campaign::Target;
@@ -25,6 +26,8 @@ use push::Push;
 
 /// Kills that must count.
 const CYCLES: usize = 50;
+/// Stops by SIGTERM.
+const STOPS: usize = 10;
 /// Deliveries that a file lane has out at most.
 const WINDOW: usize = 256;
 
@@ -47,13 +50,22 @@ fn on_one_line(push: Push) -> Vec<u8> {
     bytes
 }
 
+fn file_targets(home: &Home) -> [Target; 2] {
+    let target =
+        |name, routes| Target::new(History::new(name, routes, on_one_line), Files::new(home.path(name)), WINDOW);
+    [target("archive", ARCHIVE), target("leads", LEADS)]
+}
+
 #[test]
 fn killed_under_load_it_loses_and_invents_nothing_in_its_files() {
     let home = campaign::home(FILES);
-    let target =
-        |name, routes| Target::new(History::new(name, routes, on_one_line), Files::new(home.path(name)), WINDOW);
-    let mut targets = [target("archive", ARCHIVE), target("leads", LEADS)];
-    campaign::run(&home, &mut targets, CYCLES, 150..700);
+    campaign::run(&home, &mut file_targets(&home), CYCLES, 150..700);
+}
+
+#[test]
+fn stopped_under_load_it_repeats_nothing_either() {
+    let home = campaign::home(FILES);
+    campaign::run_stops(&home, &mut file_targets(&home), STOPS);
 }
 
 const PARTITIONS: i32 = 3;

@@ -3,12 +3,14 @@
 use super::{EVERYTHING, Line, files, push_all};
 use crate::{
     crash::{
+        brokers::Topic,
         campaign::Reader,
         load::Senders,
         oracle::{History, Route},
-        push::Push,
+        push::{Push, SOURCES},
     },
-    program::{PATIENCE, Program, wait_for},
+    kafka::support::{OwnNode, create_topic, fresh_topic},
+    program::{Home, PATIENCE, Program, wait_for},
     proxy::Mode,
 };
 use std::time::{Duration, Instant};
@@ -113,4 +115,27 @@ fn a_stop_ends_in_time_although_both_brokers_hang_and_loses_nothing() {
     assert_eq!(arrives("archive", &mut files(&home), on_one_line, 4), 0);
     assert!(program.terminate(STOP_MAX).success(), "{}", home.log());
     line.end();
+}
+
+#[test]
+fn a_stop_ends_in_time_although_kafka_hangs_with_records_out_and_loses_nothing() {
+    let (own, topic) = (OwnNode::start(), fresh_topic());
+    let brokers = own.node.brokers();
+    tokio::runtime::Runtime::new().unwrap().block_on(create_topic(brokers, &topic, 1, &[]));
+    let mut reader = Topic::new(brokers, &topic, 1);
+    let lake = format!("  lake: {{ type: kafka, brokers: '{brokers}', topic: {topic} }}\n");
+    let route = "routes:\n  - { name: everything, to: [lake] }\n";
+    let home = Home::new("{ path: ./data }", &format!("{SOURCES}destinations:\n{lake}{route}"));
+    let program = home.start();
+    push_all(&home, KEYS, 0..2);
+    program.wait_for("laigu_router_delivered_total", &["lake"], 16.0);
+    own.signal("-STOP");
+    push_all(&home, KEYS, 2..4);
+    program.wait_for("laigu_router_lag_events", &["lake"], 16.0);
+    let status = program.terminate(STOP_MAX);
+    own.signal("-CONT");
+    assert_eq!(status.code(), Some(0), "{}", home.log());
+    let program = home.start();
+    assert!(arrives("lake", &mut reader, Push::body, 4) <= KEYS.len());
+    assert!(program.terminate(STOP_MAX).success(), "{}", home.log());
 }
