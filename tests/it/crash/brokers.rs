@@ -6,7 +6,7 @@ use crate::{
     brokers::rabbitmq::{Broker, Client, Received},
     crash::{campaign::Reader, oracle::Copy},
     kafka::support::{Node, Seen, delete_topic, seen},
-    program::PATIENCE,
+    program::{PATIENCE, wait_for},
 };
 use futures_util::StreamExt;
 use lapin::{
@@ -26,6 +26,8 @@ use tokio::{runtime::Runtime, time::timeout};
 
 /// How long nothing must come before a look ends.
 const QUIET: Duration = Duration::from_millis(30);
+/// A consumer that gives nothing for so long, with records before it, is told again where to read.
+const STUCK: Duration = Duration::from_secs(5);
 /// The type of the messages that mark a look's end.
 const MARK: &str = "mark";
 
@@ -94,13 +96,28 @@ impl Topic {
         config.set("bootstrap.servers", brokers).set("group.id", name);
         // The broker answers a connection's requests one by one: asking for the end would wait behind a fetch.
         config.set("fetch.wait.max.ms", "10");
+        config.set("topic.metadata.refresh.interval.ms", "1000");
         let consumer: BaseConsumer = config.create().expect("a consumer");
+        // A topic that was just made is not known everywhere at once, and what is assigned too early may wait long.
+        wait_for("the topic's leaders", PATIENCE, || {
+            let metadata = consumer.fetch_metadata(Some(name), PATIENCE).ok()?;
+            let known = metadata.topics().first()?.partitions();
+            let led = known.iter().filter(|partition| partition.error().is_none() && partition.leader() >= 0);
+            (led.count() == usize::try_from(partitions).ok()?).then_some(())
+        });
+        let topic = Self { consumer, name: name.to_owned(), next: (0..partitions).map(|_| 0).collect() };
+        topic.assign();
+        topic
+    }
+
+    /// Lets the consumer go on where this stands.
+    fn assign(&self) {
         let mut list = TopicPartitionList::new();
-        for partition in 0..partitions {
-            list.add_partition_offset(name, partition, Offset::Beginning).unwrap();
+        for (partition, next) in self.next.iter().enumerate() {
+            let partition = i32::try_from(partition).unwrap();
+            list.add_partition_offset(&self.name, partition, Offset::Offset(*next)).unwrap();
         }
-        consumer.assign(&list).unwrap();
-        Self { consumer, name: name.to_owned(), next: (0..partitions).map(|_| 0).collect() }
+        self.consumer.assign(&list).unwrap();
     }
 
     /// Everything that the topic took before this call.
@@ -111,10 +128,18 @@ impl Topic {
         };
         let ends: Vec<_> = (0..self.next.len()).map(end).collect();
         let until = Instant::now() + PATIENCE;
-        let mut records = Vec::new();
+        let (mut records, mut last) = (Vec::new(), Instant::now());
         while self.next.iter().zip(&ends).any(|(next, end)| next < end) {
             assert!(Instant::now() < until, "read up to {:?}, the topic ends at {ends:?}", self.next);
-            let Some(record) = self.consumer.poll(Duration::from_millis(100)) else { continue };
+            let Some(record) = self.consumer.poll(Duration::from_millis(100)) else {
+                // Seen once: a consumer of a topic just made fetched nothing for a minute, and said nothing either.
+                if last.elapsed() > STUCK {
+                    self.assign();
+                    last = Instant::now();
+                }
+                continue;
+            };
+            last = Instant::now();
             let (offset, record) = seen(&record.unwrap());
             let next = &mut self.next[usize::try_from(record.partition).unwrap()];
             assert_eq!(offset, *next, "offsets without gaps");
