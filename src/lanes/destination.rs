@@ -4,7 +4,7 @@
 //! a destination that is gone from `routes.yaml`: it keeps its shelf and its mark, and publishes nothing.
 
 use crate::{
-    core::lane::{Effect, Input, Lane, LaneConfig, Settling},
+    core::lane::{Effect, Input, Lane, LaneConfig, LaneState, Settling},
     destinations::{Order, Outcome, Outlet, OutletState, Report},
     domain::{Attempt, DestinationName, OrderKey, Partition, StopReason, Timestamp},
     journal::{
@@ -334,13 +334,14 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
         let behind = self.lag.of(status.watermark, self.task.heads.borrow().routed, now);
         let retried = status.retried - self.retried;
         self.retried = status.retried;
-        let state = status.state.clone();
         let changed = self.task.view.update(status, behind, now);
         let Part::Destination(name) = &self.task.part else { return };
         self.task.metrics.retried.get_or_create(&Metrics::of(name)).inc_by(retried);
         self.task.view.export(name, &self.task.metrics);
         if changed {
-            info!(destination = %name, ?state, "destination");
+            let view = self.task.view.get();
+            let detail = view.last_error.as_deref().filter(|_| view.state != LaneState::Up);
+            info!(destination = %name, state = view.state_word(), detail, "destination");
         }
     }
 
