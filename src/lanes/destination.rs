@@ -327,7 +327,7 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
     fn look(&mut self, now: Timestamp) {
         let status = self.lane.status();
         let due = now.since(self.looked_at) >= LOOK;
-        if !due && status.state == self.task.view.get().state {
+        if !due && self.task.view.is_in(&status.state) {
             return;
         }
         self.looked_at = now;

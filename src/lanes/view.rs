@@ -80,6 +80,12 @@ impl SharedView {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the lane was last seen in this state.
+    #[must_use]
+    pub fn is_in(&self, state: &LaneState) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).state == *state
+    }
+
     /// Notes what the lane says of itself; says whether its state changed.
     pub fn update(&self, status: Status, lag: (u64, Duration), now: Timestamp) -> bool {
         let mut view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
