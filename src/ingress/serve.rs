@@ -161,7 +161,11 @@ impl<A: Answers> Server<A> {
             }
         }
         let until = Instant::now() + BACKLOG_WAIT;
-        while let Ok(Ok((stream, peer))) = timeout_at(until, self.listener.accept()).await {
+        // A connection that is ready is accepted before its timer is looked at: so the time is asked for, too, or a steady
+        // sender would never be sent to the next process.
+        while Instant::now() < until
+            && let Ok(Ok((stream, peer))) = timeout_at(until, self.listener.accept()).await
+        {
             self.open(&mut connections, stream, peer);
         }
         drop(self.listener);
