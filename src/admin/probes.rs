@@ -24,6 +24,7 @@ pub async fn readyz(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
 
 /// All metrics as OpenMetrics text.
 pub async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    state.note_missing_fields();
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], state.metrics.render())
 }
 

@@ -25,6 +25,7 @@ pub struct RouteBody {
 
 /// All of them, in the file's order.
 pub async fn list(State(state): State<Arc<AdminState>>) -> List<RouteBody> {
+    state.note_missing_fields();
     let generation = state.generation.load();
     let items = generation.settings.routes.iter().map(|route| {
         let label = Metrics::of_route(&route.name);

@@ -10,7 +10,10 @@ use crate::{
     metrics::Metrics,
 };
 use arc_swap::ArcSwap;
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Handles to everything that can be looked at or steered.
 pub struct AdminState {
@@ -31,6 +34,15 @@ pub struct AdminState {
 }
 
 impl AdminState {
+    /// Takes the routes' own count of conditions that missed a field over into the metrics. A reload begins it anew: the
+    /// metric then stands still until the count is past it.
+    pub fn note_missing_fields(&self) {
+        for (route, count) in self.generation.load().table.missing_fields() {
+            let counter = self.metrics.missing_fields.get_or_create(&Metrics::of_route(route)).clone();
+            counter.inner().fetch_max(count, Ordering::Relaxed);
+        }
+    }
+
     /// Questions to the store.
     #[must_use]
     pub fn queries(&self) -> Queries {
