@@ -5,8 +5,8 @@
 
 use laigu_router::{
     domain::{
-        Decision, DestinationName, HashKeys, Headers, Incarnation, NewEvent, OrderKey, Origin, Partition, RouteName,
-        RoutedRow, SourceName, Target, TenantName, Timestamp,
+        Decision, DestinationName, Fingerprint, HashKeys, Headers, Incarnation, NewEvent, OrderKey, Origin, Partition,
+        RouteName, RoutedRow, SourceName, Target, TenantName, Timestamp,
     },
     journal::{
         Appender, Batch, Entry, Log, NewRouted, ReadLimit, Retention, Wanted,
@@ -96,6 +96,8 @@ fn event(number: usize) -> NewEvent {
         order: Some(OrderKey(number as u64)),
         id_hash: KEYS.id("laigu", "acme", &id),
         body_hash: KEYS.body(body.as_bytes()),
+        fingerprint: Fingerprint::default(),
+        superseded: false,
         vendor_id: Some(id.into()),
         body: body.into(),
     }

@@ -10,8 +10,8 @@ use laigu_router::{
     config::settings::Kafka,
     destinations::{Common, Order, Outcome, OutletState, Report, kafka, message::TypePrefixes},
     domain::{
-        Attempt, Decision, Delivery, DestinationName, Headers, Incarnation, NewEvent, Origin, Partition, RouteName,
-        Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
+        Attempt, Decision, Delivery, DestinationName, Fingerprint, Headers, Incarnation, NewEvent, Origin, Partition,
+        RouteName, Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
     },
 };
 use rdkafka::{
@@ -236,6 +236,8 @@ fn routed(number: u64) -> anyhow::Result<Arc<Routed>> {
         order: None,
         id_hash: number,
         body_hash: number,
+        fingerprint: Fingerprint::default(),
+        superseded: false,
     };
     let event = event.at(Partition(0), number, Incarnation(7), false);
     let target = Target {

@@ -69,6 +69,8 @@ pub struct Metrics {
     pub routed: Family<OfRoute, Counter>,
     /// Events that no route took.
     pub unrouted: Counter,
+    /// Late pushes whose reconciled copy had gone out.
+    pub superseded: Counter,
     /// Conditions that did not match because a field was missing, by route.
     pub missing_fields: Family<OfRoute, Counter>,
     /// Deliveries made.
@@ -104,6 +106,7 @@ impl Default for Metrics {
             rejected: Family::default(),
             routed: Family::default(),
             unrouted: Counter::default(),
+            superseded: Counter::default(),
             missing_fields: Family::default(),
             delivered: Family::default(),
             retried: Family::default(),
@@ -131,6 +134,8 @@ impl Metrics {
         registry.register("rejected", "Requests turned away, by reason", self.rejected.clone());
         registry.register("routed", "Deliveries decided, by route", self.routed.clone());
         registry.register("unrouted", "Events that no route took", self.unrouted.clone());
+        let help = "Late pushes whose reconciled copy had gone out before";
+        registry.register("superseded", help, self.superseded.clone());
         let help = "Conditions that did not match because a field was missing";
         registry.register("missing_fields", help, self.missing_fields.clone());
         registry.register("delivered", "Deliveries made", self.delivered.clone());

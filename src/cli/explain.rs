@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     app::generation::Generation,
-    domain::{Event, HashKeys, Headers, Incarnation, NewEvent, Origin, Partition, Timestamp},
+    domain::{Event, Fingerprint, HashKeys, Headers, Incarnation, NewEvent, Origin, Partition, Timestamp},
     routing::explain::{Answer, Explanation},
     vendors,
 };
@@ -85,6 +85,8 @@ fn of_file(global: &Global, args: &ExplainArgs) -> anyhow::Result<Explanation> {
         payload: identity.payload,
         id_hash: 0,
         body_hash: 0,
+        fingerprint: Fingerprint::default(),
+        superseded: false,
     }
     .at(Partition(0), 0, Incarnation(0), false);
     Ok(generation.table.explain(&event, None))

@@ -5,16 +5,20 @@
 //! answered at once. Only a commit makes ids known: a batch that failed leaves nothing behind, and its offsets are given
 //! again.
 //!
+//! A push is held against reconciled records, and those against pushes, by the version of what they are about. A reconciled
+//! record that was pushed is answered as a duplicate; a push whose reconciled copy came first is stored, and marked as
+//! superseded. Two pushes are never held against each other by it.
+//!
 //! The rows of ROUTED go through the same batches. A batch that finds no room is tried again with its rows alone: they
 //! are what frees room.
 
 use crate::{
     core::lane::AlreadyHashed,
-    domain::{NewEvent, Offset},
+    domain::{NewEvent, Offset, Origin},
     ingress::Answer,
     journal::{
         Appended, Batch, NewRouted,
-        ids::{IdPair, Known, SealedIds},
+        ids::{IdPair, Known, SealedIds, pairs_of, rivals_of},
     },
 };
 use std::{
@@ -75,6 +79,12 @@ pub enum Done<A, R> {
     NoRoom(R, Vec<NewRouted>),
 }
 
+/// Where the same version of the same record was seen, that came in the other way.
+enum Rival {
+    InBatch,
+    Committed,
+}
+
 /// The intake of one partition.
 #[derive(Debug)]
 pub struct Intake<S, A, R> {
@@ -85,8 +95,8 @@ pub struct Intake<S, A, R> {
     bytes: usize,
     /// Ids of the open batch, or of the one that is being written.
     open: IdMap,
-    /// The same, in order.
-    pairs: Vec<IdPair>,
+    /// The same, each with the place of its event in the batch.
+    pairs: Vec<(usize, IdPair)>,
     answers: Vec<(A, Answer)>,
     rows: Vec<(R, usize)>,
 }
@@ -148,7 +158,7 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
     }
 
     /// Takes a push into the open batch; gives its token back when the answer is known already.
-    pub fn offer(&mut self, event: NewEvent, token: A) -> Option<(A, Answer)> {
+    pub fn offer(&mut self, mut event: NewEvent, token: A) -> Option<(A, Answer)> {
         let (id, body) = (event.id_hash, event.body_hash);
         let in_batch = self.open.find(id, body);
         if in_batch == Known::Duplicate {
@@ -159,12 +169,32 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
         if known == Known::Duplicate {
             return Some((token, Answer::Duplicate));
         }
-        self.open.insert(id, body);
-        self.pairs.push(IdPair { id_hash: id, body_hash: body });
+        match self.rival(&event) {
+            Some(Rival::InBatch) if event.origin == Origin::Reconcile => {
+                self.answers.push((token, Answer::Duplicate));
+                return None;
+            }
+            Some(Rival::Committed) if event.origin == Origin::Reconcile => return Some((token, Answer::Duplicate)),
+            Some(_) => event.superseded = true,
+            None => {}
+        }
+        for pair in pairs_of(&event) {
+            self.open.insert(pair.id_hash, pair.body_hash);
+            self.pairs.push((self.batch.events.len(), pair));
+        }
         self.bytes += event.body.len();
         self.batch.events.push((event, in_batch == Known::Conflict || known == Known::Conflict));
         self.answers.push((token, Answer::Stored));
         None
+    }
+
+    /// What came in the other way and is the same version of the same record.
+    fn rival(&self, event: &NewEvent) -> Option<Rival> {
+        let came = |pair: &IdPair| known(&self.maps, &self.sealed, pair.id_hash, pair.body_hash) == Known::Duplicate;
+        if rivals_of(event).any(|pair| self.open.find(pair.id_hash, pair.body_hash) == Known::Duplicate) {
+            return Some(Rival::InBatch);
+        }
+        rivals_of(event).any(|pair| came(&pair)).then_some(Rival::Committed)
     }
 
     /// Takes decisions into the open batch.
@@ -182,8 +212,8 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
 
     /// The batch is committed: its ids are known, everyone is told.
     pub fn committed(&mut self, appended: Appended, done: &mut Vec<Done<A, R>>) {
-        for (pair, offset) in std::mem::take(&mut self.pairs).into_iter().zip(appended.first_event..) {
-            self.remember(offset, pair.id_hash, pair.body_hash);
+        for (index, pair) in std::mem::take(&mut self.pairs) {
+            self.remember(appended.first_event + index as u64, pair.id_hash, pair.body_hash);
         }
         self.open.clear();
         let mut first = appended.first_routed;
@@ -242,104 +272,4 @@ fn known<S: SealedIds>(maps: &VecDeque<(Offset, IdMap)>, sealed: &S, id: u64, bo
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Done, Intake};
-    use crate::{
-        domain::{Incarnation, NewEvent, Partition},
-        ingress::Answer,
-        journal::{
-            Appended, NewRouted,
-            ids::{Known, SealedIds},
-            samples,
-        },
-    };
-    use std::sync::Arc;
-
-    /// A store with no sealed segments.
-    struct Nothing;
-
-    impl SealedIds for Nothing {
-        fn find(&self, _: u64, _: u64) -> Known {
-            Known::New
-        }
-    }
-
-    fn event(id: u64, body: u64) -> NewEvent {
-        NewEvent { id_hash: id, body_hash: body, ..samples::event("a", 10) }
-    }
-
-    fn row(offset: u64) -> NewRouted {
-        samples::routed(&Arc::new(event(offset, 0).at(Partition(0), offset, Incarnation(1), false)), &["crm"])
-    }
-
-    type Told = Vec<Done<&'static str, &'static str>>;
-
-    const FIRST: Appended = Appended { first_event: 1, first_routed: 1 };
-
-    #[test]
-    fn a_resend_of_a_committed_push_is_answered_at_once_and_one_in_the_batch_shares_its_fate() {
-        let mut intake = Intake::new(Nothing);
-        let mut told = Told::new();
-        assert_eq!(intake.offer(event(1, 1), "first"), None);
-        assert_eq!(intake.offer(event(1, 1), "again"), None);
-        assert_eq!(intake.take_batch().events.len(), 1);
-        intake.committed(FIRST, &mut told);
-        assert_eq!(told, [Done::Answer("first", Answer::Stored), Done::Answer("again", Answer::Duplicate)]);
-        assert_eq!(intake.offer(event(1, 1), "later"), Some(("later", Answer::Duplicate)));
-    }
-
-    #[test]
-    fn the_same_id_with_another_body_is_a_new_event_and_flagged() {
-        let mut intake = Intake::new(Nothing);
-        assert_eq!(intake.offer(event(1, 1), "a"), None);
-        assert_eq!(intake.offer(event(1, 2), "b"), None);
-        assert_eq!(intake.take_batch().events.len(), 2);
-        intake.committed(FIRST, &mut Told::new());
-        assert_eq!(intake.offer(event(1, 3), "c"), None);
-        assert_eq!(intake.offer(event(1, 2), "d"), Some(("d", Answer::Duplicate)));
-        let flags: Vec<bool> = intake.take_batch().events.iter().map(|(_, conflict)| *conflict).collect();
-        assert_eq!(flags, [true]);
-    }
-
-    #[test]
-    fn a_batch_that_finds_no_room_forgets_its_ids_and_keeps_its_decisions() {
-        let mut intake = Intake::new(Nothing);
-        let mut told = Told::new();
-        assert_eq!(intake.offer(event(1, 1), "a"), None);
-        intake.add_rows(vec![row(7)], "rows");
-        let batch = intake.take_batch();
-        intake.no_room(batch, &mut told);
-        assert!(matches!(told.as_slice(), [Done::Answer("a", Answer::Full { .. })]), "{told:?}");
-        let batch = intake.take_batch();
-        assert_eq!((batch.events.len(), batch.routed.as_slice()), (0, [row(7)].as_slice()));
-        intake.no_room(batch, &mut told);
-        assert_eq!(told.pop(), Some(Done::NoRoom("rows", vec![row(7)])));
-        assert!(intake.is_empty());
-        assert_eq!(intake.offer(event(1, 1), "a"), None, "a refused push is new when it comes again");
-    }
-
-    #[test]
-    fn ids_of_the_batch_that_begins_a_segment_stay_when_the_one_before_is_sealed() {
-        // The appender rolled before it wrote the batch, or after it: either way the intake hears of it first.
-        for (rolled, kept) in [(1, true), (2, false)] {
-            let mut intake = Intake::new(Nothing);
-            assert_eq!(intake.offer(event(1, 1), "a"), None);
-            intake.rolled(rolled);
-            intake.committed(FIRST, &mut Told::new());
-            intake.sealed(rolled);
-            assert_eq!(intake.offer(event(1, 1), "b").is_some(), kept, "rolled at {rolled}");
-        }
-    }
-
-    #[test]
-    fn ids_stay_known_across_a_roll_and_go_to_the_sealed_file_with_their_segment() {
-        let mut intake = Intake::new(Nothing);
-        intake.offer(event(1, 1), "a");
-        intake.committed(FIRST, &mut Told::new());
-        intake.rolled(2);
-        assert_eq!(intake.offer(event(1, 1), "b"), Some(("b", Answer::Duplicate)));
-        intake.sealed(2);
-        assert_eq!(intake.unsealed(), 1);
-        assert_eq!(intake.offer(event(1, 1), "c"), None, "nothing sealed knows it here");
-    }
-}
+mod tests;

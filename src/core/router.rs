@@ -271,6 +271,11 @@ impl<D: Decide> Router<D> {
                 return;
             }
         };
+        if event.superseded {
+            let decision = Decision { superseded: true, ..Decision::default() };
+            push(rows, ticket, event, self.routes.generation(), decision, Vec::new());
+            return;
+        }
         match self.routes.decide(&event) {
             Decided::Now(decision) => push(rows, ticket, event, self.routes.generation(), decision, Vec::new()),
             Decided::Needs(needs, matched) => {

@@ -1,8 +1,8 @@
 //! Tries at deliveries, for the tests of the outlets.
 
 use crate::domain::{
-    Attempt, Decision, Delivery, DestinationName, EnrichmentPart, Headers, Incarnation, NewEvent, OrderKey, Origin,
-    Partition, RouteName, Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
+    Attempt, Decision, Delivery, DestinationName, EnrichmentPart, Fingerprint, Headers, Incarnation, NewEvent,
+    OrderKey, Origin, Partition, RouteName, Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(crate) fn event(body: &str) -> NewEvent {
         order: Some(OrderKey(7)),
         id_hash: 1,
         body_hash: 2,
+        fingerprint: Fingerprint::default(),
+        superseded: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! One push as it was accepted.
 
-use crate::domain::{EventId, Incarnation, Offset, Partition, Position, SourceName, TenantName, Timestamp};
+use crate::domain::{EventId, HashKeys, Incarnation, Offset, Partition, Position, SourceName, TenantName, Timestamp};
 use bytes::Bytes;
 use std::{fmt, ops::Range};
 
@@ -42,6 +42,43 @@ impl Origin {
 /// Two keys that share a hash are ordered for no reason; nothing else comes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderKey(pub u64);
+
+/// Which version of which record a push is about: what its reconciled copy is told by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The record (`track_id` or `conv_id`).
+    pub key: Box<str>,
+    /// When it became what it is; `None` where the push does not say.
+    pub at: Option<Timestamp>,
+    /// Whether a push that does not say stands for every version of the record.
+    pub stands_for_all: bool,
+}
+
+/// Keyed hashes of (source, tenant, type, key, version): compared between a push and a reconciled record, never between
+/// two pushes. They are not part of the event's row but stand among the ids, for as long as those are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fingerprint {
+    /// Of this version.
+    pub exact: Option<u64>,
+    /// Of the record without its version.
+    pub any: Option<u64>,
+}
+
+impl Fingerprint {
+    /// The fingerprint of an event that came in this way. A push that names no version has the one without; a reconciled
+    /// record of a kind whose pushes may name none has both.
+    #[must_use]
+    pub fn of(keys: &HashKeys, place: (&str, &str), kind: &str, version: Option<&Version>, origin: Origin) -> Self {
+        let Some(version) = version else { return Self::default() };
+        let hash = |at| keys.version(place, kind, &version.key, at);
+        let any = match origin {
+            Origin::Push => version.at.is_none() && version.stands_for_all,
+            Origin::Reconcile => version.stands_for_all,
+            Origin::Poll | Origin::Report => return Self::default(),
+        };
+        Self { exact: version.at.map(|at| hash(Some(at))), any: any.then(|| hash(None)) }
+    }
+}
 
 /// Why a signed push cannot be read as an event; it is stored and becomes a dead letter `unparsable`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +141,10 @@ pub struct NewEvent {
     pub id_hash: u64,
     /// Keyed hash of the body; also what a read is checked against.
     pub body_hash: u64,
+    /// What a push and a reconciled record are told to be the same by; not kept with the event.
+    pub fingerprint: Fingerprint,
+    /// Whether it is a push whose reconciled copy had come before: stored and listed, never delivered. Said by the intake.
+    pub superseded: bool,
 }
 
 impl NewEvent {
@@ -161,6 +202,8 @@ impl Event {
             order: None,
             id_hash: 0,
             body_hash: 0,
+            fingerprint: Fingerprint::default(),
+            superseded: false,
         }
         .at(partition, offset, Incarnation(0), false)
     }

@@ -1,6 +1,6 @@
 //! The keyed hashes by which re-sends are told, bodies checked and keys kept in order.
 
-use crate::domain::OrderKey;
+use crate::domain::{OrderKey, Timestamp};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
@@ -21,6 +21,7 @@ enum Domain {
     Id = 1,
     Body = 2,
     Order = 3,
+    Version = 4,
 }
 
 impl HashKeys {
@@ -40,6 +41,15 @@ impl HashKeys {
     #[must_use]
     pub fn order(&self, source: &str, tenant: &str, key: &str) -> OrderKey {
         OrderKey(self.of(Domain::Order, &[source.as_bytes(), tenant.as_bytes(), key.as_bytes()]))
+    }
+
+    /// The hash of a record's version, or of the record without one; `place` is its source and tenant.
+    #[must_use]
+    pub fn version(&self, place: (&str, &str), kind: &str, key: &str, at: Option<Timestamp>) -> u64 {
+        let at = at.map(|at| at.as_millis().to_le_bytes());
+        let at = at.as_ref().map_or(&[][..], |bytes| bytes);
+        let (source, tenant) = place;
+        self.of(Domain::Version, &[source.as_bytes(), tenant.as_bytes(), kind.as_bytes(), key.as_bytes(), at])
     }
 
     fn of(&self, domain: Domain, parts: &[&[u8]]) -> u64 {

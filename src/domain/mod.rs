@@ -14,7 +14,7 @@ mod secret;
 mod time;
 
 pub use delivery::{Attempt, Delivery, DeliveryId, ReplayJob};
-pub use event::{Defect, Event, Headers, NewEvent, OrderKey, Origin};
+pub use event::{Defect, Event, Fingerprint, Headers, NewEvent, OrderKey, Origin, Version};
 pub use failure::{Chain, DeadCause, Failure, FailureKind, StopReason};
 pub use hashing::HashKeys;
 pub use name::{DestinationName, NameError, RouteName, SourceName, TenantName};

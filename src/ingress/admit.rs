@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::settings::Probe,
-    domain::{Defect, NewEvent, Origin, Timestamp},
+    domain::{Defect, Fingerprint, NewEvent, Origin, Timestamp},
     vendors::{
         Identity,
         envelope::{self, Envelope},
@@ -67,7 +67,10 @@ pub(super) fn admit(
     };
     let (source, name) = (gate.name.as_str(), tenant.name.as_str());
     let body_hash = door.keys.body(&body);
+    let version = identity.version.as_ref();
     Ok(Admitted::Event(Box::new(NewEvent {
+        fingerprint: Fingerprint::of(&door.keys, (source, name), &identity.kind, version, Origin::Push),
+        superseded: false,
         source: gate.name.clone(),
         tenant: tenant.name.clone(),
         order: identity.key.as_deref().map(|key| door.keys.order(source, name, key)),
@@ -123,5 +126,5 @@ fn check_tenant(tenant: &Resident, envelope: &Envelope<'_>) -> Result<(), Refusa
 fn unreadable(gate: &Gate, tenant: &Resident, defect: &Defect) -> Identity {
     // The router makes the dead letter, and says so.
     tracing::debug!(source.id = %gate.name, tenant.id = %tenant.name, %defect, "a genuine push cannot be read");
-    Identity { kind: "".into(), id: None, key: None, sent_at: None, payload: None }
+    Identity { kind: "".into(), id: None, key: None, sent_at: None, payload: None, version: None }
 }

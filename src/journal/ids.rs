@@ -2,8 +2,11 @@
 //!
 //! An id is two keyed hashes, of (source, tenant, vendor id) and of the body. The intake itself holds the pairs of
 //! segments that are not sealed; those of sealed segments lie in files of their own and are asked for here.
+//!
+//! Fingerprints stand among them as pairs of their own: the hash of a record's version, and how it came. So they live
+//! exactly as long as ids do, through restarts and sealing. A push is never held against another push by them.
 
-use crate::domain::Offset;
+use crate::domain::{NewEvent, Offset, Origin};
 
 /// What is known of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +34,35 @@ pub struct IdPair {
     pub id_hash: u64,
     /// Keyed hash of the body.
     pub body_hash: u64,
+}
+
+/// What stands in the place of a body's hash beside the fingerprint of a push.
+const PUSHED: u64 = 1;
+/// The same for a reconciled record.
+const RECONCILED: u64 = 2;
+
+/// All that is kept among the ids of an event: its id with its body, and what tells a push from a reconciled record.
+pub fn pairs_of(event: &NewEvent) -> impl Iterator<Item = IdPair> + use<> {
+    let own = IdPair { id_hash: event.id_hash, body_hash: event.body_hash };
+    let came = if event.origin == Origin::Reconcile { RECONCILED } else { PUSHED };
+    let prints = [event.fingerprint.exact, event.fingerprint.any];
+    let prints = prints.into_iter().flatten().map(move |print| IdPair { id_hash: print, body_hash: came });
+    std::iter::once(own).chain(prints)
+}
+
+/// What must have come before for an event to be superseded (a push) or known already (a reconciled record).
+///
+/// A push is only held against reconciled records; a reconciled record against both, but against pushes alone where those
+/// named no version.
+pub fn rivals_of(event: &NewEvent) -> impl Iterator<Item = IdPair> + use<> {
+    let pair = |print: Option<u64>, came: u64| print.map(|print| IdPair { id_hash: print, body_hash: came });
+    let (exact, any) = (event.fingerprint.exact, event.fingerprint.any);
+    let rivals = match event.origin {
+        Origin::Push => [pair(exact, RECONCILED), pair(any, RECONCILED), None],
+        Origin::Reconcile => [pair(exact, PUSHED), pair(exact, RECONCILED), pair(any, PUSHED)],
+        Origin::Poll | Origin::Report => [None, None, None],
+    };
+    rivals.into_iter().flatten()
 }
 
 /// The ids of one segment that is not sealed, as a start reads them.

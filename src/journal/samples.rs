@@ -2,8 +2,8 @@
 
 use crate::{
     domain::{
-        Decision, DestinationName, Event, Headers, NewEvent, OrderKey, Origin, RouteName, RoutedRow, SourceName,
-        Target, TenantName, Timestamp,
+        Decision, DestinationName, Event, Fingerprint, Headers, NewEvent, OrderKey, Origin, RouteName, RoutedRow,
+        SourceName, Target, TenantName, Timestamp,
     },
     journal::NewRouted,
 };
@@ -29,6 +29,8 @@ pub fn event(id: &str, body_bytes: usize) -> NewEvent {
         order: Some(OrderKey(3)),
         id_hash: KEYS.id("laigu", "acme", id),
         body_hash: KEYS.body(body.as_bytes()),
+        fingerprint: Fingerprint::default(),
+        superseded: false,
         body: body.into(),
     }
 }

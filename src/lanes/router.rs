@@ -201,6 +201,9 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
             if decision.is_unrouted() || decision.discarded {
                 self.metrics.unrouted.inc();
             }
+            if decision.superseded {
+                self.metrics.superseded.inc();
+            }
             for target in &decision.targets {
                 match by_route.iter_mut().find(|(route, _)| **route == target.route) {
                     Some((_, count)) => *count += 1,

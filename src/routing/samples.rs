@@ -2,8 +2,8 @@
 //! on them. No name, number or place in them belongs to anyone.
 
 use crate::domain::{
-    EnrichmentPart, EnrichmentStatus, Event, EventId, Headers, Incarnation, NewEvent, Origin, Position, Record,
-    SourceName, TenantName, Timestamp,
+    EnrichmentPart, EnrichmentStatus, Event, EventId, Fingerprint, Headers, Incarnation, NewEvent, Origin, Position,
+    Record, SourceName, TenantName, Timestamp,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub fn event(kind: &str, key: Option<&str>, body: &str, payload: &str) -> Event 
             order: None,
             id_hash: 0,
             body_hash: 0,
+            fingerprint: Fingerprint::default(),
+            superseded: false,
         },
     }
 }

@@ -5,11 +5,13 @@
 
 use crate::{
     config::settings::{Fields, SourceKind},
-    domain::{Defect, Headers, Timestamp},
+    domain::{Defect, Headers, Timestamp, Version},
     vendors::{
         EVENT_BYTES_MAX, ID_BYTES_MAX, Identity, easemob,
         json::{Fault, Kind, Reader, Text, Value},
-        laigu, webhook,
+        laigu,
+        times::{BEIJING, Moment},
+        webhook,
     },
 };
 use std::{borrow::Cow, collections::HashSet, ops::Range};
@@ -45,6 +47,19 @@ pub enum KeyRule {
     },
 }
 
+/// Where the pushes of one event say which version of which record they are about: members of the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VersionRule {
+    /// The event.
+    pub event: &'static str,
+    /// What the record is called by.
+    pub key: &'static str,
+    /// The version: a time.
+    pub time: &'static str,
+    /// Whether a push without that time stands for every version of the record.
+    pub stands_for_all: bool,
+}
+
 /// What a vendor calls the members of its envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
@@ -62,6 +77,8 @@ pub struct Dialect {
     pub payloads: &'static [&'static str],
     /// Where the payload says what it is about.
     pub key: KeyRule,
+    /// The events that the API can show again.
+    pub versions: Option<[VersionRule; 2]>,
 }
 
 /// The dialect of a source; `None` for `webhook`, whose file says where things lie.
@@ -98,6 +115,8 @@ struct Payload {
     range: Range<usize>,
     /// The members that the key rule names.
     found: [Option<Value>; 2],
+    /// The key and the time that each version rule names.
+    versions: [[Option<Value>; 2]; 2],
 }
 
 /// Reads the whole body.
@@ -189,7 +208,9 @@ impl<'a> Envelope<'a> {
             None => None,
         };
         let sent_at = self.time.as_ref().and_then(|value| time(self.body, value, dialect.unit));
-        Ok(Identity { kind, id: Some(id), key, sent_at, payload: payload.and_then(|payload| narrow(&payload.range)) })
+        let version = payload.and_then(|payload| payload.version(self.body, dialect, &kind));
+        let payload = payload.and_then(|payload| narrow(&payload.range));
+        Ok(Identity { kind, id: Some(id), key, sent_at, payload, version })
     }
 }
 
@@ -201,8 +222,16 @@ impl Payload {
         };
         let start = reader.offset();
         let mut found = [None, None];
+        let mut versions = [[None, None], [None, None]];
         reader.object(|reader, name| {
             let value = reader.skip(2)?;
+            for (rule, [key, time]) in dialect.versions.iter().flatten().zip(&mut versions) {
+                if name.is(rule.key) {
+                    *key = Some(value.clone());
+                } else if name.is(rule.time) {
+                    *time = Some(value.clone());
+                }
+            }
             let [one, two] = &mut found;
             if name.is(first) {
                 *one = Some(value);
@@ -212,7 +241,16 @@ impl Payload {
             Ok::<(), Fault>(())
         })?;
         let rank = dialect.payloads.iter().position(|payload| name.is(payload)).unwrap_or(dialect.payloads.len());
-        Ok(Self { rank, ambiguous: false, range: start..reader.offset(), found })
+        Ok(Self { rank, ambiguous: false, range: start..reader.offset(), found, versions })
+    }
+
+    fn version(&self, body: &[u8], dialect: &Dialect, event: &str) -> Option<Version> {
+        let mut rules = dialect.versions.iter().flatten().zip(&self.versions);
+        let (rule, [key, time]) = rules.find(|(rule, _)| rule.event == event)?;
+        let key = text(body, key.as_ref()?)?;
+        let written = time.as_ref().and_then(|time| text(body, time));
+        let at = written.and_then(|written| Moment::parse(&written, BEIJING)).map(|moment| moment.instant);
+        Some(Version { key: key.into(), at, stands_for_all: rule.stands_for_all })
     }
 
     fn key<'a>(&self, body: &'a [u8], rule: KeyRule) -> Option<Cow<'a, str>> {

@@ -53,6 +53,25 @@ fn every_dialect_says_id_event_key_time_and_payload() {
 }
 
 #[test]
+fn the_events_that_the_api_can_show_again_say_their_version() {
+    let version = |body: &str| laigu(body).unwrap().version.map(|version| (version.key, version.at));
+    let push = |event: &str, payload: &str| format!(r#"{{"id":"1","event":"{event}",{payload}}}"#);
+    let at = |text: &str| Some(Timestamp::parse_rfc3339(text).unwrap());
+    let upsert = r#""body":{"updated_on":"2024-09-20T09:23:42.989Z","track_id":"t"}"#;
+    assert_eq!(version(&push("cus.upsert", upsert)), Some(("t".into(), at("2024-09-20T09:23:42.989Z"))));
+    assert_eq!(version(&push("client.updated", upsert)), None, "another event is another record");
+    assert_eq!(version(&push("cus.upsert", r#""body":{"track_id":"t"}"#)), Some(("t".into(), None)));
+    assert_eq!(version(&push("cus.upsert", r#""body":{"updated_on":"2024-09-20T09:23:42.989Z"}"#)), None);
+    let closed =
+        |end: &str| push("conversation.closed", &format!(r#""conversation":{{"conv_id":7,"conv_end_tm":{end}}}"#));
+    let end = at("2017-04-20T02:42:33.465Z");
+    assert_eq!(version(&closed(r#""2017-04-20 10:42:33.465659""#)), Some(("7".into(), end)));
+    for absent in ["null", r#""""#, r#""soon""#, "7"] {
+        assert_eq!(version(&closed(absent)), Some(("7".into(), None)), "{absent}");
+    }
+}
+
+#[test]
 fn a_webhook_is_read_where_its_fields_say() {
     let pointer = |text: &str| Some(FieldPath::Pointer(text.to_owned()));
     let fields = Fields {

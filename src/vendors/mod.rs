@@ -18,7 +18,7 @@ pub mod webhook;
 
 use crate::{
     config::settings::{Fields, SourceKind},
-    domain::{Defect, Headers, Timestamp},
+    domain::{Defect, Headers, Timestamp, Version},
 };
 use std::ops::Range;
 
@@ -41,6 +41,8 @@ pub struct Identity {
     pub sent_at: Option<Timestamp>,
     /// Where the payload object lies in the body.
     pub payload: Option<Range<u32>>,
+    /// Which version of a record it is about, for the events that are reconciled.
+    pub version: Option<Version>,
 }
 
 /// Reads who a push is. `fields` and `headers` matter to `webhook` sources alone.

@@ -52,6 +52,7 @@ pub(super) fn identify(
         key,
         sent_at: field(|fields| fields.time.as_ref()).and_then(|path| place.time(path)),
         payload: payload.and_then(|value| envelope::narrow(&value.range)),
+        version: None,
     })
 }
 
@@ -184,7 +185,7 @@ mod tests {
         let identity = read(None, "", " {\"a\":1} ").unwrap();
         assert_eq!(
             identity,
-            Identity { kind: "webhook".into(), id: None, key: None, sent_at: None, payload: Some(1..8) }
+            Identity { kind: "webhook".into(), id: None, key: None, sent_at: None, payload: Some(1..8), version: None }
         );
     }
 

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use laigu_router::{
     destinations::{Order, Outcome, Outlet, OutletState, OutletTask, Report},
     domain::{
-        Attempt, Decision, Delivery, DestinationName, FailureKind, Headers, Incarnation, NewEvent, OrderKey, Origin,
-        Partition, RouteName, Routed, RoutedRow, SourceName, StopReason, Target, TenantName, Timestamp,
+        Attempt, Decision, Delivery, DestinationName, FailureKind, Fingerprint, Headers, Incarnation, NewEvent,
+        OrderKey, Origin, Partition, RouteName, Routed, RoutedRow, SourceName, StopReason, Target, TenantName,
+        Timestamp,
     },
 };
 use std::{
@@ -35,6 +36,8 @@ pub fn attempt(ticket: u64, key: u64, address: &str, body: impl Into<Bytes>) -> 
         order: Some(OrderKey(key)),
         id_hash: ticket,
         body_hash: ticket,
+        fingerprint: Fingerprint::default(),
+        superseded: false,
     };
     let event = event.at(Partition(0), ticket, Incarnation(7), false);
     let target = Target {

@@ -3,7 +3,7 @@
 use crate::plan::{KINDS, Plan};
 use fastrand::Rng;
 use laigu_router::{
-    domain::{HashKeys, Headers, NewEvent, OrderKey, Origin, SourceName, TenantName, Timestamp},
+    domain::{Fingerprint, HashKeys, Headers, NewEvent, OrderKey, Origin, SourceName, TenantName, Timestamp},
     ingress::Answer,
 };
 use std::collections::BTreeMap;
@@ -137,5 +137,7 @@ fn event(push: &Push, now: Timestamp) -> NewEvent {
         order: push.key.map(order),
         id_hash: KEYS.id("laigu", "acme", &push.id),
         body_hash: KEYS.body(push.body.as_bytes()),
+        fingerprint: Fingerprint::default(),
+        superseded: false,
     }
 }

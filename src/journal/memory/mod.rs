@@ -14,7 +14,7 @@ use crate::{
     domain::{Event, Incarnation, Offset, Partition, Routed},
     journal::{
         Appended, Batch, Damage, Entry, Heads, Settlement, WriteError,
-        ids::{IdPair, UnsealedIds},
+        ids::{UnsealedIds, pairs_of},
     },
 };
 use ends::{MemoryAppender, MemoryLog, MemorySealedIds, MemoryState};
@@ -88,10 +88,10 @@ impl PartitionImage {
     fn apply(&mut self, partition: Partition, incarnation: Incarnation, batch: &Batch) -> Appended {
         let heads = self.heads();
         for ((event, conflict), offset) in batch.events.iter().zip(heads.events..) {
-            let pair = IdPair { id_hash: event.id_hash, body_hash: event.body_hash };
+            let pairs = pairs_of(event);
             self.events.push(Arc::new(event.clone().at(partition, offset, incarnation, *conflict)));
             if let Some(open) = self.unsealed.last_mut() {
-                open.pairs.push(pair);
+                open.pairs.extend(pairs);
             }
         }
         for (new, offset) in batch.routed.iter().zip(heads.routed..) {

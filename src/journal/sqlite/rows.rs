@@ -6,8 +6,8 @@
 
 use crate::{
     domain::{
-        Event, HashKeys, Headers, Incarnation, NewEvent, Offset, OrderKey, Origin, Partition, Position, SourceName,
-        TenantName, Timestamp,
+        Event, Fingerprint, HashKeys, Headers, Incarnation, NewEvent, Offset, OrderKey, Origin, Partition, Position,
+        SourceName, TenantName, Timestamp,
     },
     journal::sqlite::pack::Packer,
 };
@@ -86,7 +86,7 @@ pub fn insert_event(
     statement.raw_bind_parameter(6, event.vendor_id.as_deref())?;
     statement.raw_bind_parameter(7, event.origin.as_str())?;
     statement.raw_bind_parameter(8, event.sent_at.map(Timestamp::as_millis))?;
-    statement.raw_bind_parameter(9, conflict)?;
+    statement.raw_bind_parameter(9, flags(event, conflict))?;
     statement.raw_bind_parameter(10, event.order.map(|order| order.0.cast_signed()))?;
     statement.raw_bind_parameter(11, payload)?;
     statement.raw_bind_parameter(12, event.id_hash.cast_signed())?;
@@ -99,6 +99,11 @@ pub fn insert_event(
     }
     statement.raw_execute()?;
     Ok(())
+}
+
+/// The column `conflict`: bit 0 says that the id had come with another body, bit 1 that the event is superseded.
+fn flags(event: &NewEvent, conflict: bool) -> u8 {
+    u8::from(conflict) | u8::from(event.superseded) << 1
 }
 
 /// The checksum of an event at its row: all of it but the body's bytes.
@@ -114,7 +119,7 @@ pub fn event_checksum(keys: &HashKeys, scratch: &mut Packer, offset: Offset, eve
     scratch.0.extend_from_slice(&sent_at.to_le_bytes());
     scratch.0.extend_from_slice(&payload.0.to_le_bytes());
     scratch.0.extend_from_slice(&payload.1.to_le_bytes());
-    scratch.0.extend_from_slice(&[u8::from(conflict), u8::from(event.order.is_some())]);
+    scratch.0.extend_from_slice(&[flags(event, conflict), u8::from(event.order.is_some())]);
     for text in [event.source.as_str(), event.tenant.as_str(), &event.kind, event.origin.as_str(), &event.headers.0] {
         scratch.put_bytes(text.as_bytes());
     }
@@ -209,6 +214,7 @@ impl<'a> EventReader<'a> {
             let packed = packed.cast_unsigned();
             low_half(packed >> 32)..low_half(packed)
         });
+        let flags = integer(row, 9)?;
         let content = NewEvent {
             source: self.source(text(row, 2)?)?,
             tenant: self.tenant(text(row, 3)?)?,
@@ -224,9 +230,11 @@ impl<'a> EventReader<'a> {
             order: integer_or_none(row, 10)?.map(|order| OrderKey(order.cast_unsigned())),
             id_hash: integer(row, 12)?.cast_unsigned(),
             body_hash: integer(row, 13)?.cast_unsigned(),
+            fingerprint: Fingerprint::default(),
+            superseded: flags & 2 != 0,
         };
         let offset = Offset::try_from(integer(row, 0)?).ok()?;
-        Some((offset, integer(row, 14)?.cast_unsigned(), integer(row, 9)? != 0, content))
+        Some((offset, integer(row, 14)?.cast_unsigned(), flags & 1 != 0, content))
     }
 
     fn source(&mut self, text: &str) -> Option<SourceName> {

@@ -1,9 +1,11 @@
 //! The store as a whole: what is there after a rollback, a reopen, a roll, and damage.
 
 use crate::{
-    domain::{Event, Incarnation, Offset, Partition, Timestamp},
+    domain::{Event, Fingerprint, Incarnation, NewEvent, Offset, Origin, Partition, Timestamp, Version},
     journal::{
-        Appender, Batch, Entry, Heads, Log, ReadLimit, Retention, State, Wanted, WriteError, samples,
+        Appender, Batch, Entry, Heads, Log, ReadLimit, Retention, State, Wanted, WriteError,
+        ids::{Known, SealedIds, pairs_of},
+        samples,
         sqlite::{OpenError, Options, Store, open},
     },
 };
@@ -275,4 +277,29 @@ fn generations_are_numbered_by_their_text() {
     let now = Timestamp::from_millis(0);
     let numbers = ["a", "a", "b", "a"].map(|text| store.state.generation(text, now).unwrap());
     assert_eq!(numbers, [1, 1, 2, 3]);
+}
+
+#[test]
+fn fingerprints_and_the_mark_of_superseded_outlive_a_restart_and_their_segments_sealing() {
+    let place = tempfile::tempdir().unwrap();
+    let version = Version { key: "t".into(), at: Some(Timestamp::from_millis(5)), stands_for_all: false };
+    let print = |origin| Fingerprint::of(&samples::KEYS, ("laigu", "acme"), "cus.upsert", Some(&version), origin);
+    let found =
+        NewEvent { origin: Origin::Reconcile, fingerprint: print(Origin::Reconcile), ..samples::event("rec_1", 40) };
+    let late = NewEvent { fingerprint: print(Origin::Push), superseded: true, ..samples::event("sub_1", 40) };
+    let mark = pairs_of(&found).nth(1).unwrap();
+    let mut store = open(&options(place.path())).unwrap();
+    store.appender.append(&Batch { events: vec![(found, false), (late, true)], routed: vec![] }).unwrap();
+    drop(store);
+
+    let mut store = open(&options(place.path())).unwrap();
+    let marks: Vec<_> = all_events(&store).iter().map(|event| (event.superseded, event.conflict)).collect();
+    assert_eq!(marks, [(false, false), (true, true)]);
+    assert!(store.unsealed_ids.iter().any(|ids| ids.pairs.contains(&mark)), "{:?}", store.unsealed_ids);
+    store.appender.roll(Timestamp::from_millis(1_726_824_300_000)).unwrap();
+    store.sealer.seal_next().unwrap();
+    assert_eq!(store.sealed_ids.find(mark.id_hash, mark.body_hash), Known::Duplicate);
+    drop(store);
+    let store = open(&options(place.path())).unwrap();
+    assert_eq!(store.sealed_ids.find(mark.id_hash, mark.body_hash), Known::Duplicate);
 }

@@ -4,6 +4,7 @@ use crate::{
     domain::{HashKeys, Incarnation, NewEvent, Offset, Partition, Record, Timestamp},
     journal::{
         Appended, Appender, Batch, Heads, NewRouted, WriteError,
+        ids::pairs_of,
         sqlite::{
             OpenError, Options,
             catalog::Catalog,
@@ -263,8 +264,10 @@ impl BatchWriter<'_> {
             } else {
                 insert_event(&mut append, None, event, *conflict, checksum)?;
             }
-            self.scratch.ids.extend_from_slice(&event.id_hash.to_le_bytes());
-            self.scratch.ids.extend_from_slice(&event.body_hash.to_le_bytes());
+            for pair in pairs_of(event) {
+                self.scratch.ids.extend_from_slice(&pair.id_hash.to_le_bytes());
+                self.scratch.ids.extend_from_slice(&pair.body_hash.to_le_bytes());
+            }
             bytes += EVENT_BYTES + event.body.len() as u64;
         }
         assert_last_row(self.connection, from + events.len() as u64 - 1);

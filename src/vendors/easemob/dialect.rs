@@ -14,4 +14,5 @@ pub const WEBHOOK: Dialect = Dialect {
     payloads: &["payload"],
     // A polled record is the session itself.
     key: KeyRule::Within { object: "serviceSession", member: "id", otherwise: "serviceSessionId" },
+    versions: None,
 };

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use laigu_router::{
     config::settings::{Kafka, KafkaSecurity},
     domain::{
-        Attempt, Decision, Delivery, DestinationName, EventId, Headers, Incarnation, NewEvent, Origin, Partition,
-        Position, RouteName, Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
+        Attempt, Decision, Delivery, DestinationName, EventId, Fingerprint, Headers, Incarnation, NewEvent, Origin,
+        Partition, Position, RouteName, Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
     },
 };
 use rdkafka::{
@@ -237,6 +237,8 @@ pub fn attempt(number: u64, key: Option<&str>, body: &str) -> Attempt {
         order: None,
         id_hash: 1,
         body_hash: 2,
+        fingerprint: Fingerprint::default(),
+        superseded: false,
     };
     let event = event.at(Partition(0), number, Incarnation(7), false);
     let target = Target {

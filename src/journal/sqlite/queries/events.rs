@@ -210,6 +210,6 @@ fn event_row(row: &Row<'_>, stretch: &Stretch) -> Option<EventRow> {
         key: row.get(5).ok()?,
         vendor_id: row.get(6).ok()?,
         origin: Origin::parse(name(7)?)?,
-        conflict: row.get(8).ok()?,
+        conflict: row.get::<_, i64>(8).ok()? & 1 != 0,
     })
 }
