@@ -4,6 +4,7 @@
 mod brokers;
 mod cli;
 mod crash;
+mod demo;
 mod door;
 mod kafka;
 mod lane;

@@ -117,8 +117,9 @@ pub const CRATES: &[(&str, Home)] = &[
     ("xorf", Home::Only(&["src/journal/sqlite/"])),
     ("cel", Home::Only(&["src/routing/"])),
     ("minijinja", Home::Only(&["src/routing/", "src/admin/console"])),
-    ("lapin", Home::Only(&["src/destinations/rabbitmq"])),
-    ("rdkafka", Home::Only(&["src/destinations/kafka"])),
+    // The demo reads back with the bare client, so that it does not believe the destination.
+    ("lapin", Home::Only(&["src/destinations/rabbitmq", "src/demo/rabbitmq.rs"])),
+    ("rdkafka", Home::Only(&["src/destinations/kafka", "src/demo/kafka.rs"])),
     ("regex", Home::Only(&["src/routing/"])),
     ("reqwest", Home::Only(&["src/vendors/", "src/cli/"])),
     ("rustls", Home::NotIn(PURE)),
