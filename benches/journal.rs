@@ -70,6 +70,7 @@ fn batches(store: &mut Store, size: usize) -> Vec<Batch> {
         route: RouteName::parse("everything").expect("a name"),
         destination: DestinationName::parse(destination).expect("a name"),
         address: Some("customer.wx".into()),
+        parts: Default::default(),
     };
     let decision = Decision { targets: vec![target("crm"), target("archive")], ..Decision::default() };
     let row = RoutedRow { event: about.position(), job: 0, generation: 1, decision, enrichment: vec![] };

@@ -244,6 +244,7 @@ fn routed(number: u64) -> anyhow::Result<Arc<Routed>> {
         route: RouteName::parse("leads")?,
         destination: DestinationName::parse("lake")?,
         address: Some(key.into()),
+        parts: Default::default(),
     };
     let decision = Decision { targets: vec![target], ..Decision::default() };
     let row = RoutedRow { event: event.position(), job: 0, generation: 1, decision, enrichment: Vec::new() };

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     Attempt, Decision, Delivery, DestinationName, EnrichmentPart, Fingerprint, Headers, Incarnation, NewEvent,
-    OrderKey, Origin, Partition, RouteName, Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
+    OrderKey, Origin, Partition, Parts, RouteName, Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub(crate) fn attempt(event: NewEvent, number: u64, enrichment: Vec<EnrichmentPa
         route: RouteName::parse("leads").unwrap(),
         destination: DestinationName::parse("out").unwrap(),
         address: None,
+        parts: Parts::of(&enrichment, |_| true),
     };
     let decision = Decision { targets: vec![target], ..Decision::default() };
     let row = RoutedRow { event: event.position(), job: 0, generation: 1, decision, enrichment };

@@ -164,7 +164,7 @@ impl Message {
         self.marks.clear();
         let delivery = &attempt.delivery;
         let event = delivery.event();
-        self.value = splice::value(&event.body, &delivery.routed.row.enrichment);
+        self.value = splice::value(&event.body, delivery.enrichment());
         self.time = event.sent_at.unwrap_or(event.received_at);
         self.mark(Mark::SpecVersion, |text| text.push_str("1.0"));
         self.mark_ids(attempt);

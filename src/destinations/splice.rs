@@ -17,14 +17,14 @@ const MEMBER_ELSE: &str = "laigu_router_enrichment";
 
 /// The value of a push with these records: the push itself, without a copy, when there are none.
 #[must_use]
-pub fn value(push: &Bytes, enrichment: &[EnrichmentPart]) -> Bytes {
-    if enrichment.is_empty() {
+pub fn value<'a>(push: &Bytes, enrichment: impl Iterator<Item = &'a EnrichmentPart> + Clone) -> Bytes {
+    if enrichment.clone().next().is_none() {
         return push.clone();
     }
     let Some(end) = closing_brace(push) else { return push.clone() };
     let (head, tail) = push.split_at(end);
     let records: usize =
-        enrichment.iter().filter_map(|part| part.record.as_ref()).map(|record| record.bytes.len()).sum();
+        enrichment.clone().filter_map(|part| part.record.as_ref()).map(|record| record.bytes.len()).sum();
     let mut out = Vec::with_capacity(push.len() + records + 256);
     out.extend_from_slice(head);
     if !is_empty_object(head) {
@@ -56,9 +56,9 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-fn push_enrichment(out: &mut Vec<u8>, enrichment: &[EnrichmentPart]) {
+fn push_enrichment<'a>(out: &mut Vec<u8>, enrichment: impl Iterator<Item = &'a EnrichmentPart>) {
     out.push(b'{');
-    for (index, part) in enrichment.iter().enumerate() {
+    for (index, part) in enrichment.enumerate() {
         if index > 0 {
             out.push(b',');
         }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn check(push: &'static str, expected: &str) {
-        let spliced = value(&Bytes::from_static(push.as_bytes()), &[client()]);
+        let spliced = value(&Bytes::from_static(push.as_bytes()), [client()].iter());
         assert_eq!(str::from_utf8(&spliced).unwrap(), expected);
         serde_json::from_slice::<serde_json::Value>(&spliced).unwrap();
     }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn without_records_the_push_is_passed_on_and_not_copied() {
         let push = Bytes::from_static(b"{\"a\": 10.00}\r\n");
-        let same = value(&push, &[]);
+        let same = value(&push, [].iter());
         assert_eq!(same, push);
         assert_eq!(same.as_ptr(), push.as_ptr());
     }
@@ -195,7 +195,7 @@ mod tests {
             ..client()
         };
         let spliced =
-            value(&Bytes::from_static(b"{}"), &[part.clone(), EnrichmentPart { what: "agent".into(), ..part }]);
+            value(&Bytes::from_static(b"{}"), [part.clone(), EnrichmentPart { what: "agent".into(), ..part }].iter());
         let one = r#"{"status":"failed","reason":"HTTP 502: \"bad\""}"#;
         assert_eq!(str::from_utf8(&spliced).unwrap(), format!(r#"{{"enrichment":{{"client":{one},"agent":{one}}}}}"#));
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn what_is_no_object_is_passed_on() {
         for push in ["", " ", "[1]", "}", "{", "null"] {
-            assert_eq!(value(&Bytes::from_static(push.as_bytes()), &[client()]), push.as_bytes(), "{push}");
+            assert_eq!(value(&Bytes::from_static(push.as_bytes()), [client()].iter()), push.as_bytes(), "{push}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! One delivery: one event by one route to one destination.
 
-use crate::domain::{DestinationName, Event, RouteName, Routed, Target, Timestamp};
+use crate::domain::{DestinationName, EnrichmentPart, Event, RouteName, Routed, Target, Timestamp};
 use std::{fmt, sync::Arc};
 
 /// A replay's number; printed as `rep_` and 16 hex digits.
@@ -70,6 +70,11 @@ impl Delivery {
     #[must_use]
     pub fn target(&self) -> &Target {
         self.routed.row.decision.targets.get(self.target).expect("a delivery is built from one of its row's targets")
+    }
+
+    /// What was fetched for the route that asked for it.
+    pub fn enrichment(&self) -> impl Iterator<Item = &EnrichmentPart> + Clone {
+        self.target().parts.among(&self.routed.row.enrichment)
     }
 
     /// Its identity.

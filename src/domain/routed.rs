@@ -13,6 +13,28 @@ pub struct Target {
     pub destination: DestinationName,
     /// The rendered routing key (RabbitMQ) or record key (Kafka); `None` where the destination's default holds.
     pub address: Option<Box<str>>,
+    /// What of the row's enrichment it carries.
+    pub parts: Parts,
+}
+
+/// Which parts of a row's enrichment a delivery carries: those that its route asked for, and no other route's.
+///
+/// Bit i stands for the row's part i; there are as many as there are kinds of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Parts(pub u8);
+
+impl Parts {
+    /// The parts that are wanted.
+    #[must_use]
+    pub fn of(enrichment: &[EnrichmentPart], wanted: impl Fn(&EnrichmentPart) -> bool) -> Self {
+        let bits = enrichment.iter().take(8).enumerate().filter(|(_, part)| wanted(part));
+        Self(bits.fold(0, |bits, (index, _)| bits | (1 << index)))
+    }
+
+    /// The same parts again, of the same row's enrichment.
+    pub fn among(self, enrichment: &[EnrichmentPart]) -> impl Iterator<Item = &EnrichmentPart> + Clone {
+        enrichment.iter().take(8).enumerate().filter(move |(index, _)| self.0 >> index & 1 == 1).map(|(_, part)| part)
+    }
 }
 
 /// A route whose condition or template failed: a dead letter of that route alone.

@@ -41,6 +41,7 @@ pub fn routed(event: &Arc<Event>, destinations: &[&str]) -> NewRouted {
         route: RouteName::parse("everything").unwrap(),
         destination: DestinationName::parse(name).unwrap(),
         address: Some(format!("customer.{name}").into()),
+        parts: Default::default(),
     };
     let decision = Decision { targets: destinations.iter().map(target).collect(), ..Decision::default() };
     let row = RoutedRow { event: event.position(), job: 0, generation: 1, decision, enrichment: Vec::new() };

@@ -10,7 +10,8 @@ use crate::{
         settings::{DestinationKind, Located, Route, Settings, Unrouted},
     },
     domain::{
-        DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, EnrichmentStatus, Event, RouteName, Target,
+        DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, EnrichmentStatus, Event, Parts, RouteName,
+        Target,
     },
     routing::{
         budget::Budget,
@@ -319,7 +320,22 @@ impl Entry {
     }
 
     /// Settles a route that matched at first. Returns whether it matched for good.
+    ///
+    /// A route sees what it asked for alone, as its consumers do.
     fn settle(&self, hit: &Hit, scope: &Scope<'_>, decision: &mut Decision) -> bool {
+        let all = scope.parts();
+        if all.iter().all(|part| self.asks_for(part)) {
+            return self.settle_in(hit, scope, decision);
+        }
+        let own: Vec<_> = all.iter().filter(|part| self.asks_for(part)).cloned().collect();
+        let before = decision.targets.len();
+        let matched = self.settle_in(hit, &Scope::enriched(scope.event(), &own, scope.budget), decision);
+        let parts = Parts::of(all, |part| self.asks_for(part));
+        decision.targets.iter_mut().skip(before).for_each(|target| target.parts = parts);
+        matched
+    }
+
+    fn settle_in(&self, hit: &Hit, scope: &Scope<'_>, decision: &mut Decision) -> bool {
         let mut dead = |cause, detail: Box<str>| {
             decision.dead.push(DeadRoute { route: Some(self.name.clone()), cause, detail });
         };
@@ -348,6 +364,10 @@ impl Entry {
         true
     }
 
+    fn asks_for(&self, part: &EnrichmentPart) -> bool {
+        self.enrich.iter().any(|what| **what == *part.what)
+    }
+
     /// The first required record that could not be had.
     #[must_use]
     pub fn lacks(&self, parts: &[EnrichmentPart]) -> Option<&str> {
@@ -362,6 +382,7 @@ impl Entry {
     /// # Errors
     /// Which destination's key could not be rendered, and why.
     pub fn targets(&self, scope: &Scope<'_>) -> Result<Vec<Target>, Box<str>> {
+        let parts = Parts::of(scope.parts(), |part| self.asks_for(part));
         let target = |to: &Destined| {
             let address = match &to.address {
                 Address::None => Ok(None),
@@ -369,7 +390,7 @@ impl Entry {
                 Address::Template(template) => template.render(scope).map(Some),
             };
             let address = address.map_err(|error| format!("to `{}`: {error}", to.destination))?;
-            Ok(Target { route: self.name.clone(), destination: to.destination.clone(), address })
+            Ok(Target { route: self.name.clone(), destination: to.destination.clone(), address, parts })
         };
         self.to.iter().map(target).collect()
     }

@@ -110,6 +110,29 @@ fn a_required_record_that_is_not_there_kills_its_route_alone() {
 }
 
 #[test]
+fn a_route_sees_and_carries_what_it_asked_for_and_no_other_routes_records() {
+    let wants = |name, what: &[&str], when_enriched: Option<&str>| Route {
+        enrich: what.iter().map(|it| (*it).to_owned()).collect(),
+        when_enriched: when_enriched.map(located),
+        ..route(name, "")
+    };
+    let table = table(vec![
+        wants("client", &["client"], None),
+        route("raw", ""),
+        wants(
+            "both",
+            &["agent", "client"],
+            Some("enrichment.agent.status == 'ok' && enrichment.client.status == 'ok'"),
+        ),
+        wants("agent", &["agent"], Some("size(enrichment) == 1")),
+    ]);
+    let ok = |what| part(what, EnrichmentStatus::Ok, Some("{}"));
+    let decision = decide(&table, &event("{}"), &[ok("client"), ok("agent")]);
+    let parts: Vec<_> = decision.targets.iter().map(|target| (target.route.as_str(), target.parts.0)).collect();
+    assert_eq!(parts, [("client", 0b01), ("raw", 0), ("both", 0b11), ("agent", 0b10)]);
+}
+
+#[test]
 fn addresses_are_rendered_by_kind_of_destination() {
     let template = Some("customer.{{ body.source | default('unknown') }}");
     let all = Route {

@@ -44,6 +44,7 @@ pub fn attempt(ticket: u64, key: u64, address: &str, body: impl Into<Bytes>) -> 
         route: RouteName::parse("leads").unwrap(),
         destination: DestinationName::parse("out").unwrap(),
         address: Some(address.into()),
+        parts: Default::default(),
     };
     let decision = Decision { targets: vec![target], ..Decision::default() };
     let row = RoutedRow { event: event.position(), job: 0, generation: 1, decision, enrichment: Vec::new() };

@@ -42,6 +42,7 @@ impl Decide for SimRoutes {
             route: self.routes[index].name.clone(),
             destination: self.routes[index].destination.clone(),
             address: Some(event.kind.clone()),
+            parts: Default::default(),
         };
         let dead = |route: &RouteName| DeadRoute {
             route: Some(route.clone()),

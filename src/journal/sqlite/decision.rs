@@ -4,8 +4,8 @@
 
 use crate::{
     domain::{
-        DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, EnrichmentStatus, Record, RouteName, Target,
-        Timestamp,
+        DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, EnrichmentStatus, Parts, Record, RouteName,
+        Target, Timestamp,
     },
     journal::{
         Wanted,
@@ -16,10 +16,14 @@ use std::sync::Arc;
 
 const DISCARDED: u8 = 1;
 const SUPERSEDED: u8 = 2;
+/// Behind the dead routes there is a byte for each target: what of the enrichment it carries.
+const ENRICHED: u8 = 4;
 
 /// Packs a decision.
 pub fn pack(packer: &mut Packer, decision: &Decision) {
-    packer.0.push((u8::from(decision.discarded) * DISCARDED) | (u8::from(decision.superseded) * SUPERSEDED));
+    let enriched = decision.targets.iter().any(|target| target.parts != Parts::default());
+    let flags = [(decision.discarded, DISCARDED), (decision.superseded, SUPERSEDED), (enriched, ENRICHED)];
+    packer.0.push(flags.iter().fold(0, |byte, (set, flag)| byte | (u8::from(*set) * flag)));
     packer.put_number(decision.targets.len() as u64);
     packer.put_number(decision.dead.len() as u64);
     for target in &decision.targets {
@@ -31,6 +35,9 @@ pub fn pack(packer: &mut Packer, decision: &Decision) {
         packer.put_text_or_none(dead.route.as_ref().map(RouteName::as_str));
         packer.0.push(cause_code(dead.cause));
         packer.put_bytes(dead.detail.as_bytes());
+    }
+    if enriched {
+        packer.0.extend(decision.targets.iter().map(|target| target.parts.0));
     }
 }
 
@@ -50,6 +57,7 @@ pub fn unpack(bytes: &[u8]) -> Option<Decision> {
             destination: DestinationName::parse(unpacker.take_text()?).ok()?,
             route: RouteName::parse(unpacker.take_text()?).ok()?,
             address: unpacker.take_text_or_none()?.map(Into::into),
+            parts: Parts::default(),
         });
     }
     for _ in 0..dead {
@@ -58,6 +66,11 @@ pub fn unpack(bytes: &[u8]) -> Option<Decision> {
             cause: cause(unpacker.take_byte()?)?,
             detail: unpacker.take_text()?.into(),
         });
+    }
+    if flags & ENRICHED != 0 {
+        for target in &mut decision.targets {
+            target.parts = Parts(unpacker.take_byte()?);
+        }
     }
     unpacker.0.is_empty().then_some(decision)
 }
@@ -186,8 +199,8 @@ mod tests {
     use super::{concerns, pack, pack_enrichment, unpack, unpack_enrichment};
     use crate::{
         domain::{
-            DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, EnrichmentStatus, Record, RouteName,
-            Target, Timestamp,
+            DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, EnrichmentStatus, Parts, Record,
+            RouteName, Target, Timestamp,
         },
         journal::{Wanted, sqlite::pack::Packer},
     };
@@ -198,6 +211,7 @@ mod tests {
             route: RouteName::parse(route).unwrap(),
             destination: DestinationName::parse(destination).unwrap(),
             address: address.map(Into::into),
+            parts: Default::default(),
         };
         Decision {
             targets: vec![target("leads", "crm", Some("customer.wx")), target("everything", "lake", None)],
@@ -217,6 +231,22 @@ mod tests {
             assert_eq!(concerns(&packer.0, &wanted), Some(wanted.matches(&decision())), "{name}");
         }
         assert_eq!(concerns(&packer.0, &Wanted::Dead), Some(true));
+        for end in 0..packer.0.len() {
+            assert_eq!(unpack(&packer.0[..end]), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn what_each_target_carries_is_packed_behind_the_rest() {
+        let mut decision = decision();
+        if let Some(target) = decision.targets.last_mut() {
+            target.parts = Parts(0b101);
+        }
+        let mut packer = Packer::default();
+        pack(&mut packer, &decision);
+        assert_eq!(unpack(&packer.0), Some(decision.clone()));
+        let wanted = Wanted::Destination(DestinationName::parse("lake").unwrap());
+        assert_eq!(concerns(&packer.0, &wanted), Some(true));
         for end in 0..packer.0.len() {
             assert_eq!(unpack(&packer.0[..end]), None, "{end}");
         }

@@ -245,6 +245,7 @@ pub fn attempt(number: u64, key: Option<&str>, body: &str) -> Attempt {
         route: RouteName::parse("all").unwrap(),
         destination: DestinationName::parse("lake").unwrap(),
         address: key.map(Into::into),
+        parts: Default::default(),
     };
     let decision = Decision { targets: vec![target], ..Decision::default() };
     let row = RoutedRow { event: event.position(), job: 0, generation: 1, decision, enrichment: Vec::new() };
