@@ -41,7 +41,12 @@ impl Home {
 
     /// Starts the program and waits until it is ready.
     pub fn start(&self) -> Program {
-        let mut program = self.spawn();
+        self.start_with(&[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Program {
+        let mut program = self.spawn_with(variables);
         let until = Instant::now() + PATIENCE;
         while !matches!(get(self.admin, "/readyz"), Some((200, _))) {
             let ended = program.child.try_wait().unwrap();
@@ -53,10 +58,19 @@ impl Home {
 
     /// Starts the program without waiting for anything.
     pub fn spawn(&self) -> Program {
+        self.spawn_with(&[])
+    }
+
+    fn spawn_with(&self, variables: &[(&str, &str)]) -> Program {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_laigu-router"));
         command.arg("--config").arg(self.path("routes.yaml")).arg("serve").current_dir(self.folder.path());
-        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .env("RUST_LOG", "info")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         Program { child: command.spawn().unwrap(), admin: self.admin }
     }
 

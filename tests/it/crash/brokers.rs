@@ -42,11 +42,16 @@ pub struct Queue {
 impl Queue {
     /// Declares a topic exchange and a queue of one name that takes everything from it, and reads it.
     pub fn new(broker: &Broker, name: &str) -> Self {
+        Self::bound(broker, name, "#")
+    }
+
+    /// The same for what has routing keys like this.
+    pub fn bound(broker: &Broker, name: &str, key: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (client, consumer) = runtime.block_on(async {
             let client = broker.client().await;
             client.exchange(name, lapin::ExchangeKind::Topic).await;
-            client.queue(name, name, "#", &[]).await;
+            client.queue(name, name, key, &[]).await;
             let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
             let consumer = client.channel.basic_consume(name.into(), "".into(), options, FieldTable::default());
             let consumer = consumer.await.unwrap();

@@ -1,16 +1,17 @@
 //! One push, three destinations: who gets it, and what exactly.
 
-use super::{Line, post};
+use super::{
+    Line,
+    marks::{CREATED_AT, Marks, same_event},
+    post,
+};
 use crate::{
-    brokers::rabbitmq::Received,
     crash::push::{ENTERPRISE, request, signed},
-    kafka::support::Seen,
     program::{PATIENCE, wait_for},
     proxy::Mode,
 };
-use laigu_router::domain::Timestamp;
 use serde_json::{Value, value::RawValue};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 const ROUTES: &str = "routes:
   - name: leads
@@ -20,9 +21,6 @@ const ROUTES: &str = "routes:
       - destination: lake
   - { name: customers, when: event.type == \"cus.upsert\", to: [archive] }
 ";
-
-/// The push's own time, seconds.
-const CREATED_AT: i64 = 1_726_824_224;
 
 fn body(event: &str, id: &str, payload: &str) -> String {
     format!(
@@ -64,13 +62,13 @@ fn one_push_arrives_at_rabbitmq_kafka_and_file_as_the_contract_says() {
         messages.iter().map(|message| &*message.routing_key).collect::<Vec<_>>(),
         ["customer.redbook", "customer.unknown"]
     );
-    check_message(&messages[0], &lead);
-    check_record(&records[0], &lead);
+    let marks = Marks { subject: "trk_1", vendor_id: "sub_lead" };
+    marks.check_message(&messages[0], &lead);
+    marks.check_record(&records[0], &lead);
     assert_eq!(messages[1].value, nameless.as_bytes());
     assert_eq!(records[1].key.as_deref(), Some("acme/trk_2"));
     assert_eq!(records[1].value, nameless.as_bytes());
-    let id = messages[0].header("cloudEvents_id");
-    assert_eq!(records[0].headers["ce_id"], id);
+    let id = same_event(&messages[0], &records[0]);
     check_lines(&home, &id, [&lead, &nameless, &visitor]);
 
     for (name, labels, expected) in [
@@ -94,51 +92,6 @@ fn one_push_arrives_at_rabbitmq_kafka_and_file_as_the_contract_says() {
     assert!(program.terminate(PATIENCE).success(), "{}", home.log());
     assert_eq!((line.queue.look().len(), line.topic.look().len()), (0, 0), "more than was asked for");
     line.end();
-}
-
-/// The marks that both brokers carry under their own names, without the CloudEvents ones.
-fn check_marks(marks: &BTreeMap<String, String>, event: [&str; 6]) {
-    let own = ["x-delivery", "x-route", "x-attempt", "x-vendor-id", "traceparent"];
-    let names: BTreeSet<_> = own.iter().chain(&event).copied().collect();
-    assert_eq!(marks.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
-    let [version, id, source, kind, time, subject] = event.map(|name| &*marks[name]);
-    assert_eq!([version, source, kind, subject], ["1.0", "/laigu/acme", "com.laigu.cus.upsert", "trk_1"]);
-    assert!(id.starts_with("evt_"), "{id}");
-    assert_eq!(Timestamp::parse_rfc3339(time), Some(Timestamp::from_millis(CREATED_AT * 1_000)));
-    assert_eq!(marks["x-delivery"], format!("{id}/leads"));
-    assert_eq!([&*marks["x-route"], &*marks["x-attempt"], &*marks["x-vendor-id"]], ["leads", "1", "sub_lead"]);
-    let trace: Vec<_> = marks["traceparent"].split('-').map(str::len).collect();
-    assert_eq!(trace, [2, 32, 16, 2], "{}", marks["traceparent"]);
-}
-
-fn check_message(message: &Received, body: &str) {
-    assert_eq!(message.value, body.as_bytes());
-    let headers = message.properties.headers().as_ref().expect("headers").inner();
-    let marks = headers.keys().map(|name| (name.to_string(), message.header(name.as_str()))).collect();
-    check_marks(
-        &marks,
-        ["specversion", "id", "source", "type", "time", "subject"].map(|name| {
-            headers.keys().map(|key| key.as_str()).find(|key| *key == format!("cloudEvents_{name}")).expect(name)
-        }),
-    );
-    let properties = &message.properties;
-    let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string).unwrap_or_default();
-    assert_eq!(text(properties.message_id()), marks["cloudEvents_id"]);
-    assert_eq!(text(properties.kind()), "com.laigu.cus.upsert");
-    assert_eq!(text(properties.content_type()), "application/json");
-    assert_eq!(text(properties.app_id()), "laigu-router");
-    assert_eq!(*properties.delivery_mode(), Some(2));
-    assert_eq!(*properties.timestamp(), Some(CREATED_AT.unsigned_abs()));
-    assert!(properties.expiration().is_none() && properties.user_id().is_none() && properties.reply_to().is_none());
-}
-
-fn check_record(record: &Seen, body: &str) {
-    assert_eq!(record.value, body.as_bytes());
-    assert_eq!(record.key.as_deref(), Some("acme/trk_1"));
-    assert_eq!(record.timestamp, Some(CREATED_AT * 1_000));
-    let mut marks = record.headers.clone();
-    assert_eq!(marks.remove("content-type").as_deref(), Some("application/json"));
-    check_marks(&marks, ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject"]);
 }
 
 fn check_lines(home: &crate::program::Home, id: &str, bodies: [&String; 3]) {

@@ -1,19 +1,24 @@
 //! The whole line: a push comes in over HTTP, and ordinary clients read it from RabbitMQ, from Kafka and from a file.
 
 mod fanout;
+mod marks;
 mod outages;
+mod refusals;
 mod restarts;
+mod shipped;
 
 use crate::{
     brokers::rabbitmq::Broker,
     crash::{
         brokers::{Queue, Topic, remove},
+        campaign::Reader,
         files::Files,
-        load::answer,
+        load::{Senders, answer},
+        oracle::{History, Route},
         push::{Push, SOURCES},
     },
     kafka::support::{Node, create_topic, fresh_topic},
-    program::{Home, PATIENCE},
+    program::{Home, PATIENCE, Program, get, wait_for},
     proxy::{Mode, Proxy},
 };
 use std::{io::Write, net::TcpStream};
@@ -102,4 +107,55 @@ fn push_all(home: &Home, keys: std::ops::Range<usize>, numbers: std::ops::Range<
             assert_eq!(post(home, &Push { key, number }.request()), 200);
         }
     }
+}
+
+const ALL: &[Route] = &[("everything", |_| true)];
+
+fn on_one_line(push: Push) -> Vec<u8> {
+    let mut bytes = push.body();
+    bytes.retain(|byte| !matches!(byte, b'\r' | b'\n'));
+    bytes
+}
+
+/// Reads until every push is there, in order for each key; says how many copies came too many.
+fn arrives(
+    name: &'static str,
+    reader: &mut impl Reader,
+    routes: &'static [Route],
+    value: fn(Push) -> Vec<u8>,
+    senders: &Senders,
+) -> usize {
+    let mut history = History::new(name, routes, value);
+    let mut repeats = 0;
+    wait_for(name, PATIENCE, || {
+        repeats += history.take(reader.read_new(), senders);
+        (history.has() >= history.wanted(senders)).then_some(())
+    });
+    history.check_whole(senders);
+    repeats
+}
+
+fn wait_for_state(program: &Program, destination: &str, state: &str) {
+    let labels = [&*format!("\"{destination}\""), &*format!("state=\"{state}\"")];
+    program.wait_for("laigu_router_destination_state", &labels, 1.0);
+}
+
+/// What the admin API lists under this path, all pages of it.
+fn items(home: &Home, path: &str) -> Vec<serde_json::Value> {
+    let mut items = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let (status, text) = get(home.admin, &format!("/api/v1/{path}{cursor}")).expect("the program answers");
+        assert_eq!(status, 200, "{text}");
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        let page: serde_json::Value = serde_json::from_str(body).unwrap();
+        items.extend(page["items"].as_array().unwrap().iter().cloned());
+        let Some(next) = page["next"].as_str() else { return items };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+/// What the admin API says of a destination.
+fn destination(home: &Home, name: &str) -> serde_json::Value {
+    items(home, "destinations?").into_iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name}"))
 }

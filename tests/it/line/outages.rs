@@ -1,47 +1,26 @@
 //! A broker that is not there, goes away or hangs: the others are in time, and its own backlog drains in order.
 
-use super::{EVERYTHING, Line, files, push_all};
+use super::{ALL, EVERYTHING, Line, files, on_one_line, push_all, wait_for_state};
 use crate::{
     crash::{
         brokers::Topic,
         campaign::Reader,
         load::Senders,
-        oracle::{History, Route},
         push::{Push, SOURCES},
     },
     kafka::support::{OwnNode, create_topic, fresh_topic},
-    program::{Home, PATIENCE, Program, wait_for},
+    program::Home,
     proxy::Mode,
 };
 use std::time::{Duration, Instant};
 
-const ALL: &[Route] = &[("everything", |_| true)];
 /// What design says of SIGTERM, beside the delay, which is 0 here.
 const STOP_MAX: Duration = Duration::from_secs(10);
 const KEYS: std::ops::Range<usize> = 0..8;
-const STATE: &str = "laigu_router_destination_state";
 
-fn on_one_line(push: Push) -> Vec<u8> {
-    let mut bytes = push.body();
-    bytes.retain(|byte| !matches!(byte, b'\r' | b'\n'));
-    bytes
-}
-
-/// Reads until every push is there, in order for each key; says how many copies came too many.
+/// So many pushes of each key arrive, in order for each; says how many copies came too many.
 fn arrives(name: &'static str, reader: &mut impl Reader, value: fn(Push) -> Vec<u8>, each: usize) -> usize {
-    let senders = Senders::that_sent(KEYS, each);
-    let mut history = History::new(name, ALL, value);
-    let mut repeats = 0;
-    wait_for(name, PATIENCE, || {
-        repeats += history.take(reader.read_new(), &senders);
-        (history.has() >= history.wanted(&senders)).then_some(())
-    });
-    history.check_whole(&senders);
-    repeats
-}
-
-fn wait_for_state(program: &Program, destination: &str, state: &str) {
-    program.wait_for(STATE, &[&format!("\"{destination}\""), &format!("state=\"{state}\"")], 1.0);
+    super::arrives(name, reader, ALL, value, &Senders::that_sent(KEYS, each))
 }
 
 #[test]
