@@ -1,0 +1,516 @@
+//! The schedule of one tenant: inputs in, effects out.
+
+use super::{
+    Effect, End, Found, Input, Reason, Source, Target, Trouble, WAITING_ALL_MAX, WAITING_MAX, Want, What,
+    cache::{Cache, Known, is_new_enough},
+    lists::{self, Gathering, Seeking},
+};
+use crate::{
+    core::gate::{Gate, Purpose, Turn},
+    domain::Timestamp,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+/// Calls of one tenant that are out at most: a hanging API holds no more.
+const CALLS_MAX: usize = 8;
+/// Repeats of a call whose failure the vendor does not explain.
+const FEW: u32 = 2;
+/// A list goes back or halves its window by itself so often at most.
+const ANEW_MAX: u32 = 16;
+/// Between tries for what failed or was not there: the first pause, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+/// A list of all agents is read again after this at the earliest.
+const ROSTER_PAUSE: Duration = Duration::from_secs(10);
+
+type Key = (What, Box<str>);
+
+/// What a want heard last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Nothing,
+    NotThere,
+    Trouble(Reason),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    want: Want,
+    last: Last,
+    /// Walks over a list that did not find it.
+    tries: u32,
+    not_before: Timestamp,
+    /// Whether no walk has begun since it came.
+    fresh: bool,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    target: Target,
+    out: bool,
+    tries: u32,
+    few: u32,
+    anew: u32,
+    /// Of a list: who is searched and not found yet.
+    seeking: BTreeSet<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Ready(u64),
+    Gather(What),
+}
+
+/// The schedule of one tenant: see the [module](super).
+#[derive(Debug, Default)]
+pub struct Tenant {
+    waiting: BTreeMap<u64, Waiting>,
+    by_id: BTreeMap<Key, BTreeSet<u64>>,
+    deadlines: BTreeSet<(Timestamp, u64)>,
+    lookups: BTreeMap<u64, Lookup>,
+    next_lookup: u64,
+    /// The lookup of each record that is asked for by its id.
+    ones: BTreeMap<Key, u64>,
+    lists: BTreeMap<What, Gathering>,
+    /// Lookups whose next call may go, in turn.
+    ready: VecDeque<u64>,
+    timers: BTreeSet<(Timestamp, Timer)>,
+    /// When the gate gives the next turn, if it kept one back.
+    turn_at: Option<Timestamp>,
+    out: usize,
+    cache: Cache,
+}
+
+impl Tenant {
+    /// Takes an input at a time and appends what follows from it to `effects`.
+    pub fn step(&mut self, now: Timestamp, input: Input, gate: &mut Gate, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Want(want, elsewhere) => self.want(now, want, elsewhere, gate, effects),
+            Input::Answered { lookup, found, more } => {
+                gate.answered(now);
+                self.answered(now, lookup, &found, more, effects);
+            }
+            Input::Failed(lookup, trouble, reason) => self.failed(now, lookup, trouble, reason, gate, effects),
+            Input::Configured(elsewhere) => {
+                if elsewhere {
+                    self.cache.clear();
+                }
+            }
+            Input::Tick => {}
+        }
+        self.run_timers(now);
+        self.expire(now, effects);
+        self.pump(now, gate, effects);
+    }
+
+    /// When [`Input::Tick`] is wanted at the latest.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let turn = self.turn_at.filter(|_| !self.ready.is_empty());
+        [timer, deadline, turn].into_iter().flatten().min()
+    }
+
+    /// How many events wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many calls are out.
+    #[must_use]
+    pub const fn calls(&self) -> usize {
+        self.out
+    }
+
+    fn want(&mut self, now: Timestamp, want: Want, elsewhere: usize, gate: &Gate, effects: &mut Vec<Effect>) {
+        let ticket = want.ticket;
+        let mut done = |end| effects.push(Effect::Done(ticket, end, Source::Cache));
+        match self.cache.fresh(want.what, &want.id, want.version, now) {
+            Some(Known::Record(record, at)) => return done(End::Ok(record, at)),
+            Some(Known::Missing) => return done(End::Missing),
+            None => {}
+        }
+        let refused = if want.deadline <= now {
+            Some(Reason::TooLate)
+        } else if gate.is_closed() && !self.probes(now, gate) {
+            Some(Reason::Credentials)
+        } else if self.waiting.len() >= WAITING_MAX || self.waiting.len() + elsewhere >= WAITING_ALL_MAX {
+            Some(Reason::Busy)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            return done(match self.cache.stale(want.what, &want.id, want.version, now) {
+                Some(Known::Record(record, at)) => End::Ok(record, at),
+                Some(Known::Missing) | None => End::Failed(reason),
+            });
+        }
+        let key = (want.what, want.id.clone());
+        self.by_id.entry(key.clone()).or_default().insert(ticket);
+        self.deadlines.insert((want.deadline, ticket));
+        if want.what == What::Conversation {
+            if !self.ones.contains_key(&key) {
+                let lookup = self.open(Target::One(want.what, want.id.clone()), BTreeSet::new());
+                self.ones.insert(key, lookup);
+            }
+        } else {
+            self.lists.entry(want.what).or_default().joined(now, want.deadline);
+        }
+        let what = want.what;
+        self.waiting.insert(ticket, Waiting { want, last: Last::Nothing, tries: 0, not_before: now, fresh: true });
+        self.gather_later(now, what);
+    }
+
+    /// Whether a closed gate would let a call through now: whoever comes then is its probe.
+    fn probes(&self, now: Timestamp, gate: &Gate) -> bool {
+        self.out == 0 && matches!(gate.clone().turn(now, Purpose::Event), Turn::Now)
+    }
+
+    fn open(&mut self, target: Target, seeking: BTreeSet<u64>) -> u64 {
+        let lookup = self.next_lookup;
+        self.next_lookup += 1;
+        self.lookups.insert(lookup, Lookup { target, out: false, tries: 0, few: 0, anew: 0, seeking });
+        self.ready.push_back(lookup);
+        lookup
+    }
+
+    fn close(&mut self, now: Timestamp, number: u64, effects: &mut Vec<Effect>) {
+        let Some(lookup) = self.lookups.remove(&number) else { return };
+        self.ready.retain(|ready| *ready != number);
+        match lookup.target {
+            Target::One(what, id) => drop(self.ones.remove(&(what, id))),
+            Target::List(what, ..) => {
+                effects.push(Effect::Close(number));
+                if let Some(gathering) = self.lists.get_mut(&what) {
+                    gathering.open = None;
+                }
+                self.gather_later(now, what);
+            }
+        }
+    }
+
+    fn answered(&mut self, now: Timestamp, number: u64, found: &[Found], more: bool, effects: &mut Vec<Effect>) {
+        let Some(lookup) = self.landed(number) else { return };
+        let (target, seeking) = (lookup.target.clone(), lookup.seeking.clone());
+        let what = match &target {
+            Target::One(what, _) | Target::List(what, ..) => *what,
+        };
+        for one in found {
+            self.cache.put(what, one, now);
+            self.serve(now, what, one, effects);
+        }
+        match target {
+            Target::One(_, id) => {
+                if self.by_id.contains_key(&(what, id)) {
+                    // What came is older than what they saw.
+                    self.again(now, number);
+                } else {
+                    self.close(now, number, effects);
+                }
+            }
+            Target::List(..) => {
+                let left: BTreeSet<u64> = seeking.into_iter().filter(|one| self.waiting.contains_key(one)).collect();
+                if more && !left.is_empty() {
+                    if let Some(lookup) = self.lookups.get_mut(&number) {
+                        lookup.seeking = left;
+                    }
+                    self.ready.push_front(number);
+                    return;
+                }
+                for ticket in left {
+                    self.missed(now, what, ticket);
+                }
+                self.close(now, number, effects);
+            }
+        }
+    }
+
+    /// A record came: whoever waits for it and has not seen a newer one gets it.
+    fn serve(&mut self, now: Timestamp, what: What, found: &Found, effects: &mut Vec<Effect>) {
+        let Some(tickets) = self.by_id.get(&(what, found.id.clone())) else { return };
+        for ticket in tickets.clone() {
+            let Some(waiting) = self.waiting.get_mut(&ticket) else { continue };
+            if !is_new_enough(found.version, waiting.want.version) {
+                waiting.last = Last::Trouble(Reason::Stale);
+                continue;
+            }
+            let end = match &found.record {
+                Some(record) => End::Ok(record.clone(), now),
+                None => End::Failed(Reason::TooLarge),
+            };
+            self.done(ticket, end, effects);
+        }
+    }
+
+    /// A walk over the list did not find it.
+    fn missed(&mut self, now: Timestamp, what: What, ticket: u64) {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        if waiting.last != Last::Trouble(Reason::Stale) {
+            waiting.last = Last::NotThere;
+        }
+        waiting.tries += 1;
+        let pause = if what == What::Agent { ROSTER_PAUSE } else { pause(waiting.tries, ticket) };
+        waiting.not_before = now.plus(pause);
+    }
+
+    fn failed(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        trouble: Trouble,
+        reason: Reason,
+        gate: &mut Gate,
+        effects: &mut Vec<Effect>,
+    ) {
+        match trouble {
+            Trouble::Slow(retry_after) => gate.limited(now, retry_after),
+            Trouble::Closed => gate.refused(now),
+            Trouble::NotFound | Trouble::Never | Trouble::Anew => gate.answered(now),
+            Trouble::Again | Trouble::Few => {}
+        }
+        let Some(lookup) = self.landed(number) else { return };
+        lookup.few += u32::from(trouble == Trouble::Few);
+        lookup.anew += u32::from(trouble == Trouble::Anew);
+        let hopeless = lookup.few > FEW || lookup.anew > ANEW_MAX || trouble == Trouble::Never;
+        let tickets = self.tickets(number);
+        let last = if trouble == Trouble::NotFound { Last::NotThere } else { Last::Trouble(reason) };
+        for ticket in &tickets {
+            if let Some(waiting) = self.waiting.get_mut(ticket) {
+                waiting.last = last;
+            }
+        }
+        if trouble == Trouble::Closed {
+            let all: Vec<u64> = self.waiting.keys().copied().collect();
+            self.give_up(now, &all, reason, effects);
+        } else if hopeless {
+            self.give_up(now, &tickets, reason, effects);
+        }
+        if hopeless || self.tickets(number).is_empty() {
+            self.close(now, number, effects);
+            return;
+        }
+        match trouble {
+            Trouble::Slow(_) | Trouble::Anew => self.ready.push_front(number),
+            Trouble::Again | Trouble::Few | Trouble::NotFound => self.again(now, number),
+            // Both ended above.
+            Trouble::Closed | Trouble::Never => {}
+        }
+    }
+
+    /// Those that a lookup serves.
+    fn tickets(&self, number: u64) -> BTreeSet<u64> {
+        match self.lookups.get(&number) {
+            None => BTreeSet::new(),
+            Some(Lookup { target: Target::One(what, id), .. }) => {
+                self.by_id.get(&(*what, id.clone())).cloned().unwrap_or_default()
+            }
+            Some(lookup) => lookup.seeking.iter().copied().filter(|one| self.waiting.contains_key(one)).collect(),
+        }
+    }
+
+    fn landed(&mut self, number: u64) -> Option<&mut Lookup> {
+        self.out = self.out.saturating_sub(1);
+        let lookup = self.lookups.get_mut(&number)?;
+        lookup.out = false;
+        Some(lookup)
+    }
+
+    /// Lets a lookup make its call again after a pause that grows.
+    fn again(&mut self, now: Timestamp, number: u64) {
+        let Some(lookup) = self.lookups.get_mut(&number) else { return };
+        lookup.tries += 1;
+        let at = now.plus(pause(lookup.tries, number));
+        self.timers.insert((at, Timer::Ready(number)));
+    }
+
+    fn give_up<'a>(
+        &mut self,
+        now: Timestamp,
+        tickets: impl IntoIterator<Item = &'a u64>,
+        reason: Reason,
+        effects: &mut Vec<Effect>,
+    ) {
+        for ticket in tickets {
+            let Some(waiting) = self.waiting.get(ticket) else { continue };
+            let end = self.better_than_nothing(now, &waiting.want).unwrap_or(End::Failed(reason));
+            self.done(*ticket, end, effects);
+        }
+    }
+
+    fn better_than_nothing(&self, now: Timestamp, want: &Want) -> Option<End> {
+        match self.cache.stale(want.what, &want.id, want.version, now)? {
+            Known::Record(record, at) => Some(End::Ok(record, at)),
+            Known::Missing => None,
+        }
+    }
+
+    fn done(&mut self, ticket: u64, end: End, effects: &mut Vec<Effect>) {
+        let Some(Waiting { want, .. }) = self.waiting.remove(&ticket) else { return };
+        self.deadlines.remove(&(want.deadline, ticket));
+        let key = (want.what, want.id);
+        if let Some(tickets) = self.by_id.get_mut(&key) {
+            tickets.remove(&ticket);
+            if tickets.is_empty() {
+                self.by_id.remove(&key);
+            }
+        }
+        effects.push(Effect::Done(ticket, end, Source::Asked));
+    }
+
+    /// Ends what must be answered now.
+    fn expire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        while let Some((_, ticket)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            let Some(waiting) = self.waiting.get(&ticket) else {
+                self.deadlines.pop_first();
+                continue;
+            };
+            let (what, id) = (waiting.want.what, waiting.want.id.clone());
+            let end = match waiting.last {
+                Last::NotThere => {
+                    self.cache.put_missing(what, &id, now);
+                    End::Missing
+                }
+                Last::Trouble(reason) => self.better_than_nothing(now, &waiting.want).unwrap_or(End::Failed(reason)),
+                Last::Nothing => {
+                    // Either its call hangs, or it had no turn.
+                    let reason = if self.is_out(what, &id, ticket) { Reason::Timeout } else { self.kept_back() };
+                    self.better_than_nothing(now, &waiting.want).unwrap_or(End::Failed(reason))
+                }
+            };
+            self.done(ticket, end, effects);
+            let idle = self.ones.get(&(what, id.clone())).copied().filter(|number| {
+                !self.by_id.contains_key(&(what, id)) && self.lookups.get(number).is_some_and(|lookup| !lookup.out)
+            });
+            if let Some(number) = idle {
+                self.close(now, number, effects);
+            }
+        }
+        let idle = |lookup: &Lookup| matches!(lookup.target, Target::List(..)) && !lookup.out;
+        let lists: Vec<u64> = self.lists.values().filter_map(|gathering| gathering.open).collect();
+        for number in lists {
+            if self.lookups.get(&number).is_some_and(idle) && self.tickets(number).is_empty() {
+                self.close(now, number, effects);
+            }
+        }
+    }
+
+    fn is_out(&self, what: What, id: &str, ticket: u64) -> bool {
+        let lookup = match self.lists.get(&what).and_then(|gathering| gathering.open) {
+            Some(open) => self.lookups.get(&open).filter(|lookup| lookup.seeking.contains(&ticket)),
+            None => self.ones.get(&(what, id.into())).and_then(|number| self.lookups.get(number)),
+        };
+        lookup.is_some_and(|lookup| lookup.out)
+    }
+
+    /// Why a want had no turn.
+    fn kept_back(&self) -> Reason {
+        if self.turn_at.is_some() { Reason::RateLimited } else { Reason::Timeout }
+    }
+
+    fn run_timers(&mut self, now: Timestamp) {
+        while let Some((at, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, timer));
+            match timer {
+                Timer::Ready(number) => {
+                    if self.lookups.contains_key(&number) {
+                        self.ready.push_back(number);
+                    }
+                }
+                Timer::Gather(what) => self.gather(now, what),
+            }
+        }
+    }
+
+    /// When the next walk over a list begins, if one may.
+    fn next_walk(&self, what: What) -> Option<Timestamp> {
+        let gathering = self.lists.get(&what).filter(|gathering| gathering.open.is_none())?;
+        let again = self.of_kind(what).filter(|waiting| !waiting.fresh).map(|waiting| waiting.not_before).min();
+        [gathering.due(), again].into_iter().flatten().min()
+    }
+
+    fn gather_later(&mut self, now: Timestamp, what: What) {
+        if let Some(at) = self.next_walk(what) {
+            self.timers.insert((at.max(now), Timer::Gather(what)));
+        }
+    }
+
+    fn of_kind(&self, what: What) -> impl Iterator<Item = &Waiting> {
+        self.waiting.values().filter(move |waiting| waiting.want.what == what)
+    }
+
+    /// Begins a walk over a list for those whose turn it is.
+    fn gather(&mut self, now: Timestamp, what: What) {
+        let Some(at) = self.next_walk(what) else { return };
+        if at > now {
+            self.timers.insert((at, Timer::Gather(what)));
+            return;
+        }
+        let mut seeking = Vec::new();
+        for waiting in self.waiting.values_mut().filter(|one| one.want.what == what && one.not_before <= now) {
+            waiting.fresh = false;
+            let Want { ticket, at, deadline, .. } = waiting.want;
+            seeking.push(Seeking { ticket, at, tries: waiting.tries, deadline });
+        }
+        if let Some(gathering) = self.lists.get_mut(&what) {
+            gathering.since = None;
+        }
+        if seeking.is_empty() {
+            return;
+        }
+        let (from, to, tickets) = lists::window(what, &seeking, now);
+        let lookup = self.open(Target::List(what, from, to), tickets.into_iter().collect());
+        if let Some(gathering) = self.lists.get_mut(&what) {
+            gathering.open = Some(lookup);
+        }
+    }
+
+    /// Makes the calls that the gate lets through.
+    fn pump(&mut self, now: Timestamp, gate: &mut Gate, effects: &mut Vec<Effect>) {
+        self.turn_at = None;
+        while self.out < CALLS_MAX {
+            let Some(number) = self.ready.front().copied() else { return };
+            let Some(target) = self.lookups.get(&number).filter(|lookup| !lookup.out).map(|one| one.target.clone())
+            else {
+                self.ready.pop_front();
+                continue;
+            };
+            if self.tickets(number).is_empty() {
+                self.close(now, number, effects);
+                continue;
+            }
+            match gate.turn(now, Purpose::Event) {
+                Turn::Now => {}
+                Turn::At(at) => {
+                    self.turn_at = Some(at);
+                    return;
+                }
+                // The credentials are refused; what is out already may tell otherwise.
+                Turn::Closed(_) => {
+                    let out = self.lookups.iter().filter(|(_, lookup)| lookup.out).map(|(number, _)| *number);
+                    let probed: BTreeSet<u64> = out.flat_map(|number| self.tickets(number)).collect();
+                    let others: Vec<u64> = self.waiting.keys().copied().filter(|one| !probed.contains(one)).collect();
+                    self.give_up(now, &others, Reason::Credentials, effects);
+                    continue;
+                }
+            }
+            self.ready.pop_front();
+            if let Some(lookup) = self.lookups.get_mut(&number) {
+                lookup.out = true;
+            }
+            self.out += 1;
+            effects.push(Effect::Call(number, target));
+        }
+    }
+}
+
+/// The pause before a try: doubles, and is spread a little so that lookups do not go in step.
+fn pause(tries: u32, spread: u64) -> Duration {
+    let (first, longest) = PAUSE;
+    let full = first.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(longest);
+    let share = u32::try_from(spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56).unwrap_or(0);
+    full * 3 / 4 + full / 4 * share / 255
+}
