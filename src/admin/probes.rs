@@ -1,6 +1,7 @@
 //! Probes, metrics, and what the API says of itself.
 
 use super::AdminState;
+use crate::domain::Timestamp;
 use axum::{
     extract::State,
     http::{StatusCode, header},
@@ -15,10 +16,12 @@ pub async fn livez() -> &'static str {
 
 /// Whether pushes are taken: says nothing of brokers, whose absence only lets the backlog grow.
 pub async fn readyz(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
-    if state.ready.load(Ordering::Acquire) {
-        (StatusCode::OK, "ready\n")
-    } else {
+    if !state.ready.load(Ordering::Acquire) {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    } else if state.refusing.is_now(Timestamp::now()) {
+        (StatusCode::SERVICE_UNAVAILABLE, "the store takes nothing: pushes were answered 503\n")
+    } else {
+        (StatusCode::OK, "ready\n")
     }
 }
 

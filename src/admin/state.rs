@@ -2,6 +2,7 @@
 
 use crate::{
     app::{fleet::EmbeddedFleet, generation::Generation, reload::Reloads},
+    ingress::refusing::Refusing,
     journal::{
         sqlite::{log::SqliteLog, queries::Queries, state::SqliteState},
         tail::Tail,
@@ -19,8 +20,10 @@ use std::sync::{
 pub struct AdminState {
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Whether `/readyz` says yes.
+    /// Whether the process is not stopping.
     pub ready: Arc<AtomicBool>,
+    /// Whether pushes find no room.
+    pub refusing: Refusing,
     /// The lanes.
     pub fleet: Arc<EmbeddedFleet>,
     /// The routes in force.

@@ -193,16 +193,17 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let (reloads, reloading) = reloader.start(lanes_stop.clone());
     tasks.spawn(reloading);
     let ready = Arc::new(AtomicBool::new(true));
+    let hooks = Hooks::new(door, Arc::new(writer.clone()), Arc::clone(&metrics));
     let state = Arc::new(AdminState {
-        metrics: Arc::clone(&metrics),
+        metrics,
         ready: Arc::clone(&ready),
+        refusing: hooks.refusing(),
         fleet,
         generation: Arc::clone(&generation),
         tail,
         keeper: keeper.clone(),
         reloads,
     });
-    let hooks = Hooks::new(door, Arc::new(writer.clone()), metrics);
     let hooks = Server::new(listener, hooks_control.clone(), certificates.clone(), hooks);
     let admin = Server::new(admin_listener, admin_control.clone(), certificates, admin::service(Arc::clone(&state)));
     let parts = Parts {

@@ -6,6 +6,7 @@ use super::{
     body,
     door::{Door, Gate},
     problem::{Problem, Refusal},
+    refusing::Refusing,
     serve::Answers,
 };
 use crate::{
@@ -36,13 +37,20 @@ pub struct Hooks {
     door: Arc<ArcSwap<Door>>,
     store: Arc<dyn Accept>,
     metrics: Arc<Metrics>,
+    refusing: Refusing,
 }
 
 impl Hooks {
     /// Takes the door, which a reload may swap at any time, and the store behind it.
     #[must_use]
     pub fn new(door: Arc<ArcSwap<Door>>, store: Arc<dyn Accept>, metrics: Arc<Metrics>) -> Self {
-        Self { door, store, metrics }
+        Self { door, store, metrics, refusing: Refusing::default() }
+    }
+
+    /// Whether the store refuses pushes at the moment.
+    #[must_use]
+    pub fn refusing(&self) -> Refusing {
+        self.refusing.clone()
     }
 
     async fn receive(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -108,6 +116,9 @@ impl Answers for Hooks {
     }
 
     fn refused(&self, problem: Problem) {
+        if matches!(problem, Problem::Full | Problem::Stopped) {
+            self.refusing.note(Timestamp::now());
+        }
         let reason = problem.reason();
         tracing::debug!(reason, "refused a request");
         self.metrics.rejected.get_or_create(&OfReason { reason }).inc();

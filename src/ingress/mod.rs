@@ -30,6 +30,7 @@ pub mod kept;
 pub mod listen;
 pub mod problem;
 mod pulse;
+pub mod refusing;
 pub mod serve;
 pub mod tls;
 mod wire;

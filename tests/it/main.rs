@@ -5,6 +5,7 @@ mod brokers;
 mod cli;
 mod crash;
 mod demo;
+mod disk;
 mod door;
 mod kafka;
 mod lane;

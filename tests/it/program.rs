@@ -61,7 +61,8 @@ impl Home {
         self.spawn_with(&[])
     }
 
-    fn spawn_with(&self, variables: &[(&str, &str)]) -> Program {
+    /// The same, with variables in its environment.
+    pub fn spawn_with(&self, variables: &[(&str, &str)]) -> Program {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_laigu-router"));
         command.arg("--config").arg(self.path("routes.yaml")).arg("serve").current_dir(self.folder.path());

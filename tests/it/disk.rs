@@ -1,0 +1,225 @@
+//! The disk fails below the real program: a sync that does not succeed, and no room to write.
+//!
+//! `shim/faults.c` stands between the program and its C library, for the files below one folder alone, and fails calls
+//! while a file is there that the test makes and removes.
+
+use crate::{
+    crash::{
+        files::Files,
+        load::answer,
+        push::{Push, SOURCES},
+    },
+    program::{Home, PATIENCE, Program, get, wait_for},
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    process::Command,
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+const ROUTES: &str = "destinations:\n  archive: { type: file, path: ./archive }\n\
+                      routes:\n  - { name: everything, to: [archive] }\n";
+/// Of different keys, so that they are in one batch or in several as it comes.
+const KEYS: std::ops::Range<usize> = 0..16;
+
+/// The shim, built once for this run.
+fn shim() -> &'static str {
+    static BUILT: OnceLock<String> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shim/faults.c");
+        let library = format!("{}/faults-{}.so", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        let flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", &library, source, "-ldl"];
+        let output = Command::new("cc").args(flags).output().expect("a C compiler");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        library
+    })
+}
+
+/// A home on a disk that can fail.
+struct Disk {
+    home: Home,
+    below: PathBuf,
+    once: bool,
+}
+
+impl Disk {
+    /// What fails are files below this part of the data folder.
+    fn new(below: &str, once: bool) -> Self {
+        let home = Home::new("{ path: ./data }", &format!("{SOURCES}{ROUTES}"));
+        let below = home.path("data").join(below);
+        Self { home, below, once }
+    }
+
+    fn syncs_fail(&self) -> PathBuf {
+        self.home.path("syncs-fail")
+    }
+
+    fn is_full(&self) -> PathBuf {
+        self.home.path("is-full")
+    }
+
+    fn with_shim<T>(&self, start: impl FnOnce(&[(&str, &str)]) -> T) -> T {
+        let shown = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let (below, sync, full) = (shown(self.below.clone()), shown(self.syncs_fail()), shown(self.is_full()));
+        let mut variables =
+            vec![("LD_PRELOAD", shim()), ("FAULT_BELOW", &below), ("FAULT_SYNC", &sync), ("FAULT_FULL", &full)];
+        if self.once {
+            variables.push(("FAULT_ONCE", "1"));
+        }
+        start(&variables)
+    }
+
+    fn start(&self) -> Program {
+        self.with_shim(|variables| self.home.start_with(variables))
+    }
+
+    /// Starts it without waiting for it to be ready.
+    fn spawn(&self) -> Program {
+        self.with_shim(|variables| self.home.spawn_with(variables))
+    }
+
+    /// Pushes all keys' numbers at the same time; how each was answered, `None` where the connection ended without one.
+    fn push(&self, number: usize) -> BTreeMap<Push, Option<u16>> {
+        let port = self.home.hooks;
+        let one = move |key| {
+            let push = Push { key, number };
+            thread::spawn(move || {
+                (push, TcpStream::connect(("127.0.0.1", port)).ok().and_then(|stream| post(stream, push)))
+            })
+        };
+        KEYS.map(one).collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect()
+    }
+
+    /// Everything that must be there is, once, and nothing else.
+    fn holds_exactly(&self, numbers: std::ops::Range<usize>) {
+        let mut files = Files::new(self.home.path("archive"));
+        let mut seen = BTreeMap::new();
+        let wanted = numbers.len() * KEYS.len();
+        wait_for("every push in the archive", PATIENCE, || {
+            for line in files.read_new() {
+                *seen.entry(Push::from_id(&line.vendor_id).unwrap()).or_insert(0) += 1;
+            }
+            (seen.len() >= wanted).then_some(())
+        });
+        let expected: BTreeMap<_, _> =
+            numbers.flat_map(|number| KEYS.map(move |key| (Push { key, number }, 1))).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+fn post(mut stream: TcpStream, push: Push) -> Option<u16> {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&push.request()).ok()?;
+    answer(&mut stream).ok()
+}
+
+fn all(number: usize, status: u16) -> BTreeMap<Push, Option<u16>> {
+    KEYS.map(|key| (Push { key, number }, Some(status))).collect()
+}
+
+fn lag(program: &Program) {
+    program.wait_for("laigu_router_lag_events", &[], 0.0);
+}
+
+/// A sync of the log fails: nobody of that batch is answered 200, the process ends, and after a restart all is right.
+fn check_failed_sync_of_the_log(once: bool) {
+    let disk = Disk::new("events/", once);
+    let mut program = disk.start();
+    assert_eq!(disk.push(0), all(0, 200));
+    program.wait_for("laigu_router_delivered_total", &[], KEYS.len() as f64);
+    lag(&program);
+    fs::write(disk.syncs_fail(), "").unwrap();
+    let answers = disk.push(1);
+    assert!(answers.values().all(|status| matches!(status, None | Some(503))), "{answers:?}");
+    assert!(answers.values().any(|status| *status == Some(503)), "{answers:?}");
+    let status = program.ended(Duration::from_secs(15));
+    assert!(!status.success(), "{status}: {}", disk.home.log());
+    assert!(disk.home.log().contains("sync"), "{}", disk.home.log());
+    if once {
+        assert!(!disk.syncs_fail().exists(), "the fault was never met");
+    } else {
+        // Not before the disk is well: what was recovered is synced before anything is served.
+        let mut program = disk.spawn();
+        let status = program.ended(PATIENCE);
+        assert!(!status.success(), "{status}: {}", disk.home.log());
+        fs::remove_file(disk.syncs_fail()).unwrap();
+    }
+    let program = disk.start();
+    assert_eq!(disk.push(1), all(1, 200));
+    assert_eq!(disk.push(0), all(0, 200));
+    disk.holds_exactly(0..2);
+    lag(&program);
+    assert!(program.terminate(PATIENCE).success(), "{}", disk.home.log());
+    disk.holds_exactly(0..2);
+}
+
+#[test]
+fn a_sync_of_the_log_that_fails_once_ends_the_process_and_answers_nobody_200() {
+    check_failed_sync_of_the_log(true);
+}
+
+#[test]
+fn a_log_that_cannot_be_synced_is_not_served_from_either() {
+    check_failed_sync_of_the_log(false);
+}
+
+#[test]
+fn a_failed_sync_of_the_progress_ends_the_process_and_loses_nothing() {
+    let disk = Disk::new("state.db", true);
+    let program = disk.start();
+    assert_eq!(disk.push(0), all(0, 200));
+    program.wait_for("laigu_router_delivered_total", &[], KEYS.len() as f64);
+    // Every receipt is durable after a stop.
+    assert!(program.terminate(PATIENCE).success(), "{}", disk.home.log());
+    let mut program = disk.start();
+    fs::write(disk.syncs_fail(), "").unwrap();
+    let answers = disk.push(1);
+    let status = program.ended(Duration::from_secs(15));
+    assert!(!status.success(), "{status}: {}", disk.home.log());
+    assert!(!disk.syncs_fail().exists(), "the fault was never met");
+    let program = disk.start();
+    assert_eq!(disk.push(1), all(1, 200));
+    lag(&program);
+    assert!(program.terminate(PATIENCE).success(), "{}", disk.home.log());
+    // What was out without a receipt is delivered again, one of each key at most.
+    let lines = Files::new(disk.home.path("archive")).read_new();
+    let count = |push: Push| lines.iter().filter(|line| line.vendor_id == push.id()).count();
+    for (push, status) in answers {
+        assert!((1..=2).contains(&count(push)), "{} answered {status:?} is there {} times", push.id(), count(push));
+    }
+    assert!(KEYS.into_iter().all(|key| count(Push { key, number: 0 }) == 1));
+}
+
+#[test]
+fn a_full_disk_is_answered_503_the_process_stays_and_later_pushes_are_taken() {
+    let disk = Disk::new("", false);
+    let program = disk.start();
+    assert_eq!(disk.push(0), all(0, 200));
+    lag(&program);
+    fs::write(disk.is_full(), "").unwrap();
+    for _ in 0..3 {
+        assert_eq!(disk.push(1), all(1, 503));
+    }
+    let mut stream = TcpStream::connect(("127.0.0.1", disk.home.hooks)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&Push { key: 0, number: 1 }.request()).unwrap();
+    let mut answer = [0; 1_024];
+    let length = stream.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]).to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
+    assert_eq!(get(disk.home.admin, "/livez").unwrap().0, 200);
+    assert_eq!(get(disk.home.admin, "/readyz").unwrap().0, 503);
+    fs::remove_file(disk.is_full()).unwrap();
+    wait_for("pushes are taken again", PATIENCE, || (disk.push(1) == all(1, 200)).then_some(()));
+    assert_eq!(disk.push(2), all(2, 200));
+    wait_for("it is ready again", PATIENCE, || matches!(get(disk.home.admin, "/readyz"), Some((200, _))).then_some(()));
+    disk.holds_exactly(0..3);
+    lag(&program);
+    assert!(program.terminate(PATIENCE).success(), "{}", disk.home.log());
+}
