@@ -15,6 +15,7 @@ pub mod ingress;
 pub mod journal;
 pub mod lanes;
 pub mod metrics;
+pub mod reconcile;
 pub mod routing;
 pub mod sandbox;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 //!
 //! Labels come from closed sets and from names in `routes.yaml`, never from a push.
 
-use crate::domain::{DeadCause, DestinationName, RouteName};
+use crate::domain::{DeadCause, DestinationName, RouteName, SourceName, TenantName};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -13,6 +13,9 @@ use std::sync::atomic::AtomicU64;
 /// Seconds that a sync or a publish may take, in steps.
 const SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// Seconds from a change at the vendor's to its record being found, in steps.
+const DETECTION_SECONDS: [f64; 9] = [5.0, 30.0, 120.0, 300.0, 600.0, 1_800.0, 7_200.0, 21_600.0, 86_400.0];
 
 /// A metric about a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,6 +56,28 @@ pub struct OfState {
     pub state: &'static str,
 }
 
+/// A metric about one list of a vendor's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfList {
+    /// The source.
+    pub source: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// `clients`, `conversations`, `sessions`, `agent_online` or `agent_service`.
+    pub class: &'static str,
+}
+
+/// Failures of a vendor's API.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfErrno {
+    /// The source.
+    pub source: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// The vendor's number, or a word for what has none.
+    pub errno: &'static str,
+}
+
 /// All metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -89,6 +114,14 @@ pub struct Metrics {
     pub destination_state: Family<OfState, Gauge>,
     /// Events that are not decided yet.
     pub undecided: Gauge,
+    /// Records that the vendor showed and no push had brought.
+    pub reconcile_found: Family<OfList, Counter>,
+    /// How long after its change such a record was found.
+    pub reconcile_detection_seconds: Family<OfList, Histogram>,
+    /// When a list was last read to its end, in seconds since the epoch.
+    pub reconcile_last_success_seconds: Family<OfList, Gauge>,
+    /// Calls that brought no page.
+    pub reconcile_errors: Family<OfErrno, Counter>,
     /// A group commit of the log.
     pub sync_seconds: Histogram,
     /// A try, from hand-over to answer.
@@ -116,6 +149,10 @@ impl Default for Metrics {
             lag_seconds: Family::default(),
             destination_state: Family::default(),
             undecided: Gauge::default(),
+            reconcile_found: Family::default(),
+            reconcile_detection_seconds: Family::new_with_constructor(|| Histogram::new(DETECTION_SECONDS)),
+            reconcile_last_success_seconds: Family::default(),
+            reconcile_errors: Family::default(),
             sync_seconds: histogram(),
             publish_seconds: Family::new_with_constructor(histogram),
         };
@@ -147,6 +184,14 @@ impl Metrics {
         let help = "1 for the state a destination is in";
         registry.register("destination_state", help, self.destination_state.clone());
         registry.register("undecided_events", "Events that are not decided yet", self.undecided.clone());
+        let help = "Records that the vendor showed and no push had brought";
+        registry.register("reconcile_found", help, self.reconcile_found.clone());
+        let help = "How long after its change such a record was found";
+        registry.register("reconcile_detection_seconds", help, self.reconcile_detection_seconds.clone());
+        let help = "When a list was last read to its end, since the epoch";
+        registry.register("reconcile_last_success_seconds", help, self.reconcile_last_success_seconds.clone());
+        let help = "Calls that brought no page, by the vendor's number";
+        registry.register("reconcile_errors", help, self.reconcile_errors.clone());
         registry.register("sync_seconds", "A group commit of the log", self.sync_seconds.clone());
         registry.register("publish_seconds", "A try, from hand-over to answer", self.publish_seconds.clone());
     }
@@ -170,6 +215,12 @@ impl Metrics {
     #[must_use]
     pub fn of_route(route: &RouteName) -> OfRoute {
         OfRoute { route: route.to_string() }
+    }
+
+    /// The label set of a list.
+    #[must_use]
+    pub fn of_list(source: &SourceName, tenant: &TenantName, class: &'static str) -> OfList {
+        OfList { source: source.to_string(), tenant: tenant.to_string(), class }
     }
 
     /// The label set of a dead letter; without a destination for what died on decision.

@@ -9,6 +9,7 @@ use crate::{
     },
     lanes::keeper::Keeper,
     metrics::Metrics,
+    reconcile::jobs::Jobs,
 };
 use arc_swap::ArcSwap;
 use std::sync::{
@@ -34,6 +35,8 @@ pub struct AdminState {
     pub tail: Arc<Tail<SqliteLog>>,
     /// The state.
     pub keeper: Keeper<SqliteState>,
+    /// Back-fills.
+    pub jobs: Jobs,
 }
 
 impl AdminState {

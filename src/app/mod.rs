@@ -8,6 +8,7 @@
 //! | admin listener | cut | the process stops |
 //! | router | stores how far it came | the process stops |
 //! | reloader | ends | the process stops |
+//! | reader of the vendors' lists, with its feeds and back-fills | cut: what is not stored is read again | the process stops |
 //! | a destination's lane, the morgue | waits up to 3 s for answers, stores them | the process stops |
 //! | an outlet | ends when its lane drops it | its lane sees it gone, and tries again with a reload |
 //! | upkeep (thread): seals segments, removes old ones | finishes its step | with an error only on a failed sync: the process stops |
@@ -17,6 +18,7 @@
 //! The order of a stop: not ready, still accepting for `shutdown_delay`; accept no more, answer what is in hand; lanes and
 //! router; the writing threads. All but the delay takes at most 10 s, whatever the brokers do.
 
+pub mod feeds;
 pub mod fleet;
 pub mod generation;
 pub mod reload;
@@ -34,6 +36,7 @@ use crate::{
     destinations::OutletTask,
     domain::Timestamp,
     ingress::{
+        Accept,
         door::Door,
         hooks::Hooks,
         listen::PassedSockets,
@@ -52,6 +55,10 @@ use crate::{
         writer::{self, Writer},
     },
     metrics::Metrics,
+    reconcile::{
+        jobs::Jobs,
+        schedule::{Paces, Schedule},
+    },
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -121,6 +128,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let tail = Arc::new(Tail::new(log, 1, TAIL_BYTES_MAX));
     let records = register(&mut state, &generation, &tail)?;
     generation.number = state.generation(generation.source.shown(), Timestamp::now())?;
+    let back_fills = state.reconciles()?;
     let path = generation.source.path.clone();
     let mut intake = Intake::new(sealed_ids);
     for segment in unsealed_ids {
@@ -176,6 +184,10 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let hooks_control = serve::Control::new(settings.server.limits);
     let admin_control = serve::Control::new(settings.server.limits);
     let door = Arc::new(ArcSwap::from_pointee(door));
+    let (accept, paces): (Arc<dyn Accept>, _) = (Arc::new(writer.clone()), Paces::default());
+    let jobs = Jobs::new(back_fills, keeper.clone(), keys, Arc::clone(&accept), paces.clone());
+    let schedule = Schedule::new(keys, accept, keeper.clone(), Arc::clone(&metrics), paces);
+    tasks.spawn(feeds::read(schedule, jobs.clone(), routes.subscribe(), lanes_stop.clone()));
     let (spawn, spawned) = mpsc::channel(SPAWNS);
     let reloader = Reloader {
         path,
@@ -203,6 +215,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
         tail,
         keeper: keeper.clone(),
         reloads,
+        jobs,
     });
     let hooks = Server::new(listener, hooks_control.clone(), certificates.clone(), hooks);
     let admin = Server::new(admin_listener, admin_control.clone(), certificates, admin::service(Arc::clone(&state)));

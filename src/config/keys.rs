@@ -32,12 +32,13 @@ sections! {
     FIELDS = "sources.*.fields": "id" "type" "key" "time" "payload";
     TENANT = "sources.*.tenants.*":
         "enterprise_token" "enterprise_id" "tenant_id" "secret" "secret_file" "path_secret" "path_secret_file"
-        "allow_from" "api" "reconcile" "poll";
+        "allow_from" "api" "reconcile" "poll" "reports";
     API = "sources.*.tenants.*.api":
         "base_url" "allow_http" "path_prefix" "access_token" "access_token_file" "app_id" "app_id_file"
         "sign" "sign_file" "client_id" "client_id_file" "secret_id" "secret_id_file" "rate";
     RECONCILE = "sources.*.tenants.*.reconcile": "clients" "conversations" "lag" "overlap" "lookback";
     POLL = "sources.*.tenants.*.poll": "sessions";
+    REPORTS = "sources.*.tenants.*.reports": "agent_online" "agent_service";
     RABBITMQ = "destinations.* (rabbitmq)":
         "type" "url" "url_file" "exchange" "mandatory" "ca_file" "cert_file" "key_file" "window" "rate";
     EXCHANGE = "destinations.*.exchange": "name" "type" "durable" "declare";

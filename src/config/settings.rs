@@ -224,6 +224,8 @@ pub struct Tenant {
     pub reconcile: Option<Reconcile>,
     /// Polling Easemob for ended sessions, this often.
     pub poll_sessions: Option<Duration>,
+    /// Asking for reports about agents.
+    pub reports: Option<Reports>,
 }
 
 /// A tenant's `api:`
@@ -282,6 +284,15 @@ pub struct Reconcile {
     pub overlap: Duration,
     /// How far back the first window begins.
     pub lookback: Duration,
+}
+
+/// `reports:`; what is `None` is not asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reports {
+    /// How long a period of the report about agents' hours is.
+    pub agent_online: Option<Duration>,
+    /// The same of the report about agents' work.
+    pub agent_service: Option<Duration>,
 }
 
 /// `fields:` of a `webhook` source.

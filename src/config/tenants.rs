@@ -5,7 +5,7 @@ use super::{
     reader::{Field, Reader, Section},
     secrets::{self, Given},
     server::networks,
-    settings::{Reconcile, SignatureScheme, SourceKind, Tenant},
+    settings::{Reconcile, Reports, SignatureScheme, SourceKind, Tenant},
     sources::kind_word,
 };
 use crate::domain::Secret;
@@ -22,6 +22,8 @@ const SHA1_SECRET_BYTES_GOOD: usize = 32;
 const DAY: Duration = Duration::from_secs(86_400);
 /// How often a vendor may be polled.
 const POLL_MIN: Duration = Duration::from_secs(1);
+/// The shortest period that a report is asked for.
+const REPORT_MIN: Duration = Duration::from_secs(60);
 
 /// Reads a tenant; `scheme` is `None` when the source's signature has been reported already.
 pub(super) fn read(
@@ -62,6 +64,8 @@ pub(super) fn read(
         let field = reader.required(&section, "sessions", "how often, such as `5m`");
         reader.duration(field, POLL_MIN..=7 * DAY)
     });
+    let reports = section.get("reports").filter(|_| has_reconcile(kind));
+    let reports = needs_api(reader, &section, reports).and_then(|field| reports_of(reader, field));
     Some(Tenant {
         enterprise_token,
         enterprise_id,
@@ -72,6 +76,7 @@ pub(super) fn read(
         api,
         reconcile,
         poll_sessions,
+        reports,
     })
 }
 
@@ -90,6 +95,7 @@ fn refuse_foreign_keys(reader: &mut Reader<'_>, section: &Section<'_>, kind: Sou
         ("api", has_api(kind)),
         ("reconcile", has_reconcile(kind)),
         ("poll", kind == SourceKind::EasemobKefu),
+        ("reports", has_reconcile(kind)),
         ("tenant_id", kind == SourceKind::EasemobKefu),
         ("enterprise_id", named),
         ("enterprise_token", named),
@@ -187,5 +193,16 @@ fn reconcile_of(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Reconcile> 
             .duration(section.get("overlap"), Duration::ZERO..=Duration::from_secs(3_600))
             .unwrap_or(Duration::from_secs(3)),
         lookback: reader.duration(section.get("lookback"), POLL_MIN..=365 * DAY).unwrap_or(DAY),
+    })
+}
+
+fn reports_of(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Reports> {
+    let section = reader.section(field, keys::REPORTS)?;
+    if section.get("agent_online").is_none() && section.get("agent_service").is_none() {
+        reader.error("`reports` asks for nothing", section.place, "give `agent_online`, `agent_service` or both");
+    }
+    Some(Reports {
+        agent_online: reader.duration(section.get("agent_online"), REPORT_MIN..=7 * DAY),
+        agent_service: reader.duration(section.get("agent_service"), REPORT_MIN..=7 * DAY),
     })
 }

@@ -170,12 +170,12 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
             return Some((token, Answer::Duplicate));
         }
         match self.rival(&event) {
-            Some(Rival::InBatch) if event.origin == Origin::Reconcile => {
+            Some(_) if event.origin == Origin::Push => event.superseded = true,
+            Some(Rival::InBatch) => {
                 self.answers.push((token, Answer::Duplicate));
                 return None;
             }
-            Some(Rival::Committed) if event.origin == Origin::Reconcile => return Some((token, Answer::Duplicate)),
-            Some(_) => event.superseded = true,
+            Some(Rival::Committed) => return Some((token, Answer::Duplicate)),
             None => {}
         }
         for pair in pairs_of(&event) {

@@ -8,6 +8,7 @@ pub mod gate;
 pub mod intake;
 pub mod lane;
 pub mod rate;
+pub mod reconcile;
 pub mod replay;
 pub mod retention;
 pub mod retry;

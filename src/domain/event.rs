@@ -73,8 +73,8 @@ impl Fingerprint {
         let hash = |at| keys.version(place, kind, &version.key, at);
         let any = match origin {
             Origin::Push => version.at.is_none() && version.stands_for_all,
-            Origin::Reconcile => version.stands_for_all,
-            Origin::Poll | Origin::Report => return Self::default(),
+            Origin::Reconcile | Origin::Report => version.stands_for_all,
+            Origin::Poll => return Self::default(),
         };
         Self { exact: version.at.map(|at| hash(Some(at))), any: any.then(|| hash(None)) }
     }

@@ -241,6 +241,7 @@ mod tests {
             api: None,
             reconcile: None,
             poll_sessions: None,
+            reports: None,
         };
         Resident::new(&TenantName::parse("acme").unwrap(), &tenant, Verifier::new(&signature, &[]).unwrap())
     }

@@ -44,7 +44,10 @@ const RECONCILED: u64 = 2;
 /// All that is kept among the ids of an event: its id with its body, and what tells a push from a reconciled record.
 pub fn pairs_of(event: &NewEvent) -> impl Iterator<Item = IdPair> + use<> {
     let own = IdPair { id_hash: event.id_hash, body_hash: event.body_hash };
-    let came = if event.origin == Origin::Reconcile { RECONCILED } else { PUSHED };
+    let came = match event.origin {
+        Origin::Push | Origin::Poll => PUSHED,
+        Origin::Reconcile | Origin::Report => RECONCILED,
+    };
     let prints = [event.fingerprint.exact, event.fingerprint.any];
     let prints = prints.into_iter().flatten().map(move |print| IdPair { id_hash: print, body_hash: came });
     std::iter::once(own).chain(prints)
@@ -59,8 +62,8 @@ pub fn rivals_of(event: &NewEvent) -> impl Iterator<Item = IdPair> + use<> {
     let (exact, any) = (event.fingerprint.exact, event.fingerprint.any);
     let rivals = match event.origin {
         Origin::Push => [pair(exact, RECONCILED), pair(any, RECONCILED), None],
-        Origin::Reconcile => [pair(exact, PUSHED), pair(exact, RECONCILED), pair(any, PUSHED)],
-        Origin::Poll | Origin::Report => [None, None, None],
+        Origin::Reconcile | Origin::Report => [pair(exact, PUSHED), pair(exact, RECONCILED), pair(any, PUSHED)],
+        Origin::Poll => [None, None, None],
     };
     rivals.into_iter().flatten()
 }

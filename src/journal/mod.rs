@@ -384,6 +384,16 @@ pub trait State: Send {
     /// # Errors
     /// [`WriteError`].
     fn generation(&mut self, text: &str, now: Timestamp) -> Result<u32, WriteError>;
+    /// How far a feed has read a vendor's list: everything before this time is in the log. `None` before the first time.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read.
+    fn mark(&self, feed: &str) -> Result<Option<Timestamp>, ReadError>;
+    /// Makes a feed's mark durable.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    fn set_mark(&mut self, feed: &str, mark: Timestamp) -> Result<(), WriteError>;
 }
 
 /// How long things are kept, and how much room there is.

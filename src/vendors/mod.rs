@@ -7,6 +7,8 @@
 pub mod action;
 pub mod easemob;
 pub mod envelope;
+pub mod exact;
+pub mod found;
 pub mod guard;
 pub mod http;
 pub mod json;

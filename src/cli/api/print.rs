@@ -4,16 +4,13 @@ use super::{
     pace::{Pace, advice},
     table::{self, Column},
 };
-use crate::vendors::{action::Action, record::Record, times::Moment};
+use crate::vendors::{self, action::Action, record::Record, times::Moment};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use std::{
     io::{BufRead, Write},
     time::{Duration, Instant},
 };
-
-/// The largest integer that every JSON reader takes exactly.
-const EXACT_MAX: u64 = 1 << 53;
 
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -160,23 +157,7 @@ fn raw(io: &mut Io<'_>, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// The same JSON with integers beyond 2^53 as texts.
 fn exact(raw: &[u8]) -> anyhow::Result<Value> {
-    let mut value = serde_json::from_slice(raw).context("a record that is no JSON")?;
-    quote_large(&mut value);
-    Ok(value)
-}
-
-fn quote_large(value: &mut Value) {
-    match value {
-        Value::Number(number) => {
-            let size = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
-            if size.is_some_and(|size| size > EXACT_MAX) {
-                *value = Value::String(number.to_string());
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(quote_large),
-        Value::Object(members) => members.values_mut().for_each(quote_large),
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
-    }
+    vendors::exact::read(raw).context("a record that is no JSON")
 }
 
 /// A text that may be absent.
@@ -196,17 +177,4 @@ pub fn time(moment: &Option<Moment>) -> String {
 /// A number that may be absent.
 pub fn number(number: &Option<impl ToString>) -> String {
     number.as_ref().map(ToString::to_string).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::exact;
-
-    #[test]
-    fn integers_that_a_float_cannot_hold_become_texts() {
-        let raw =
-            br#"{"a":9007199254740992,"b":[9007199254740993,-9007199254740993],"c":{"d":1493629159358939434},"e":1.5}"#;
-        let expected = r#"{"a":9007199254740992,"b":["9007199254740993","-9007199254740993"],"c":{"d":"1493629159358939434"},"e":1.5}"#;
-        assert_eq!(exact(raw).unwrap().to_string(), expected);
-    }
 }

@@ -6,7 +6,7 @@ use crate::config::{
     reader::{Outside, Reader},
     settings::{
         AdminToken, Api, Credentials, DestinationKind, Exchange, FieldPath, Fields, KafkaSecurity, Limits, Located,
-        OnDead, Probe, Rate, Reconcile, Retry, Role, Route, RouteTarget, SignatureEncoding, SignatureScheme,
+        OnDead, Probe, Rate, Reconcile, Reports, Retry, Role, Route, RouteTarget, SignatureEncoding, SignatureScheme,
         SourceKind, Tenant, Tls, Unrouted,
     },
     yaml::{self, Node, Value},
@@ -128,6 +128,7 @@ fn sources_are_what_the_file_says() {
             lookback: seconds(2 * 86_400),
         }),
         poll_sessions: None,
+        reports: Some(Reports { agent_online: Some(seconds(3_600)), agent_service: Some(seconds(86_400)) }),
     };
     assert_eq!(laigu.tenants["acme"], acme);
     let other = &laigu.tenants["other"];

@@ -186,10 +186,12 @@ fn apis_and_polling() {
     );
     check_tenant(
         "laigu",
-        "{ secret: '${LONG}', reconcile: {} }",
+        "{ secret: '${LONG}', reconcile: {}, reports: {} }",
         &[
             "reconcile | `reconcile` needs `api` | there is nothing to ask without it",
             "reconcile | `reconcile` asks for nothing | give `clients`, `conversations` or both",
+            "reports | `reports` needs `api` | there is nothing to ask without it",
+            "reports | `reports` asks for nothing | give `agent_online`, `agent_service` or both",
         ],
     );
 }

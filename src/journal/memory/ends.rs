@@ -196,6 +196,14 @@ impl State for MemoryState {
     fn generation(&mut self, text: &str, _now: Timestamp) -> Result<u32, WriteError> {
         self.change("generation", |state| state.generation(text))
     }
+
+    fn mark(&self, feed: &str) -> Result<Option<Timestamp>, ReadError> {
+        Ok(self.journal.world().state.mark(feed))
+    }
+
+    fn set_mark(&mut self, feed: &str, mark: Timestamp) -> Result<(), WriteError> {
+        self.change("mark", |state| state.set_mark(feed, mark))
+    }
 }
 
 /// [`SealedIds`] of one partition of a [`MemoryJournal`].

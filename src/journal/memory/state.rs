@@ -1,7 +1,7 @@
 //! The model's state: lanes, their shelves and receipts, as plain maps.
 
 use crate::{
-    domain::{Offset, OrderKey, Partition, RouteName},
+    domain::{Offset, OrderKey, Partition, RouteName, Timestamp},
     journal::{LaneName, LaneRecord, ParkedKey, Progress, Receipt, Settlement, ShelfChange, ShelfRow, ShelfState},
 };
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 pub struct StateImage {
     lanes: BTreeMap<(LaneName, Partition), LaneImage>,
     generations: Vec<String>,
+    marks: BTreeMap<String, Timestamp>,
 }
 
 /// One lane.
@@ -67,6 +68,17 @@ impl StateImage {
             self.generations.push(text.to_owned());
         }
         u32::try_from(self.generations.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How far a feed has read.
+    #[must_use]
+    pub fn mark(&self, feed: &str) -> Option<Timestamp> {
+        self.marks.get(feed).copied()
+    }
+
+    /// Notes how far a feed has read.
+    pub fn set_mark(&mut self, feed: &str, mark: Timestamp) {
+        self.marks.insert(feed.to_owned(), mark);
     }
 
     /// Every lane, by name.

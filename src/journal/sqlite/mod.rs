@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod checkpoint;
 pub mod database;
 pub mod decision;
+pub mod feeds;
 pub mod folder;
 pub mod ids_file;
 pub mod kept;

@@ -12,6 +12,7 @@ use crate::{
             OpenError,
             checkpoint::Checkpointer,
             database::{checkpoint_all, open_writer, transaction},
+            feeds,
             folder::{Folder, create_private, sync_folder},
             rows::TABLES,
             scan::read_error,
@@ -78,6 +79,8 @@ impl SqliteState {
             make(&connection, fresh, now).map_err(|source| OpenError::Write { path: path.clone(), source })?;
             sync_folder(path.parent().unwrap_or(&path)).map_err(io)?;
         }
+        transaction(&connection, |connection| connection.execute_batch(feeds::TABLES))
+            .map_err(|source| OpenError::Write { path: path.clone(), source })?;
         checkpoint_all(&connection).map_err(failed)?;
         let keys = HashKeys {
             first: meta(&connection, "hash_key_first").map_err(failed)?.cast_unsigned(),
@@ -268,6 +271,14 @@ impl State for SqliteState {
                 }
             }
         })
+    }
+
+    fn mark(&self, feed: &str) -> Result<Option<Timestamp>, ReadError> {
+        self.read(|connection| feeds::mark(connection, feed))
+    }
+
+    fn set_mark(&mut self, feed: &str, mark: Timestamp) -> Result<(), WriteError> {
+        self.write(1, |connection, _| feeds::set_mark(connection, feed, mark))
     }
 }
 

@@ -246,6 +246,7 @@ pub(crate) fn tenant(secrets: &[&str]) -> Tenant {
         api: None,
         reconcile: None,
         poll_sessions: None,
+        reports: None,
     }
 }
 

@@ -4,7 +4,7 @@
 pub const LINES_MAX: usize = 450;
 
 /// Files that may be longer, to a bound of their own: tables in which one looks things up rather than reads.
-pub const LONGER: &[(&str, usize)] = &[("src/config/settings.rs", 500)];
+pub const LONGER: &[(&str, usize)] = &[("src/config/settings.rs", 520)];
 
 /// A part of the program.
 pub struct Layer {
@@ -51,14 +51,15 @@ pub const LAYERS: &[Layer] = &[
     // Stages.
     layer("ingress::*", "src/ingress/", &[BASE, &["vendors"]]),
     layer("lanes", "src/lanes/", &[BASE, &["destinations::*", "routing", "vendors", "enrich"]]),
+    layer("reconcile", "src/reconcile/", &[BASE, &["journal::sqlite", "vendors", "lanes"]]),
     // The program's handles: what runs, by name. The admin API steers through them; `app` itself is above it.
-    layer("app::*", "src/app/", &[BASE, PARTS, &["ingress::*", "lanes"]]),
-    layer("admin", "src/admin/", &[BASE, PARTS, &["ingress::*", "lanes", "app::*"]]),
+    layer("app::*", "src/app/", &[BASE, PARTS, &["ingress::*", "lanes", "reconcile"]]),
+    layer("admin", "src/admin/", &[BASE, PARTS, &["ingress::*", "lanes", "reconcile", "app::*"]]),
     // The top.
     layer(
         "app",
         "src/app/mod.rs",
-        &[BASE, PARTS, &["telemetry", "sandbox", "retention", "ingress::*", "lanes", "app::*", "admin"]],
+        &[BASE, PARTS, &["telemetry", "sandbox", "retention", "ingress::*", "lanes", "reconcile", "app::*", "admin"]],
     ),
     layer("demo", "src/demo", &[BASE, PARTS, &["sandbox", "app::*", "app"]]),
     layer("cli", "src/cli/", &[BASE, PARTS, &["telemetry", "sandbox", "retention", "app::*", "app", "demo"]]),

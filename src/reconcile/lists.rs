@@ -1,0 +1,346 @@
+//! One tenant's lists: a page of records, each made into an event in the shape of a push; or what went wrong.
+
+use super::{Class, Place};
+use crate::{
+    config::settings::{self, SourceKind, Tenant},
+    core::reconcile::{Trouble, Window},
+    domain::{Chain, Fingerprint, Headers, NewEvent, Origin, Timestamp, Version},
+    vendors::{
+        self,
+        action::Action,
+        easemob::{
+            self,
+            api::sessions::{PER_PAGE_DEFAULT, SessionFilter, SessionPull, Span},
+        },
+        http,
+        laigu::{
+            self,
+            api::{
+                error::classify,
+                pull::Pull,
+                records::{Client, Conversation},
+                window::{Paging, Window as ApiWindow},
+            },
+        },
+        record::Record,
+    },
+};
+use bytes::Bytes;
+use std::time::Duration;
+
+use crate::domain::HashKeys;
+
+/// The lists of one tenant.
+#[derive(Debug, Clone)]
+pub struct Lists {
+    kind: SourceKind,
+    place: Place,
+    token: Option<String>,
+    keys: HashKeys,
+    api: Api,
+}
+
+#[derive(Debug, Clone)]
+enum Api {
+    Laigu(laigu::api::Api),
+    Easemob(easemob::api::Api),
+}
+
+/// A list that is being read.
+#[derive(Debug)]
+pub struct Reading {
+    window: Window,
+    list: List,
+}
+
+#[derive(Debug)]
+enum List {
+    Clients(Box<Pull<Client>>),
+    Conversations(Box<Pull<Conversation>>),
+    Sessions(Box<SessionPull>),
+    AgentOnline,
+    AgentService,
+}
+
+/// A record as an event.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The event.
+    pub event: NewEvent,
+    /// When the record became what it is.
+    pub at: Option<Timestamp>,
+}
+
+/// A page.
+#[derive(Debug)]
+pub struct Page {
+    /// Its records.
+    pub found: Vec<Found>,
+    /// How many of it are no event: without key or version, or not ended.
+    pub passed_over: u64,
+    /// Everything before this time in the window has been read with it.
+    pub drained_to: Timestamp,
+    /// Whether it ends the window.
+    pub last: bool,
+}
+
+/// A page that could not be had.
+#[derive(Debug)]
+pub struct Failure {
+    /// What it means for the schedule.
+    pub trouble: Trouble,
+    /// When the vendor wants to be asked again.
+    pub retry_after: Option<Duration>,
+    /// The vendor's number for it, or a word: of a closed set.
+    pub errno: &'static str,
+    /// All of it, in words.
+    pub words: String,
+}
+
+impl Lists {
+    /// The lists of a tenant that has an `api`.
+    ///
+    /// # Errors
+    /// [`http::Error`] when the API may not be called as configured.
+    pub fn new(place: Place, kind: SourceKind, tenant: &Tenant, keys: HashKeys) -> Result<Self, http::Error> {
+        let missing = http::Error::Setup("the tenant has no `api`, or no number for it");
+        let Some(settings) = &tenant.api else { return Err(missing) };
+        let options = http::Options::configured();
+        let api = match (kind, tenant.enterprise_id, &tenant.tenant_id) {
+            (SourceKind::EasemobKefu, _, Some(id)) => Api::Easemob(easemob::api::Api::new(settings, id, options)?),
+            (SourceKind::Laigu | SourceKind::Meiqia, Some(id), _) => Api::Laigu(laigu_api(settings, id, options)?),
+            _ => return Err(missing),
+        };
+        Ok(Self { kind, place, token: tenant.enterprise_token.clone(), keys, api })
+    }
+
+    /// Whose they are.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Begins to read a list. `None` when this vendor has no such list.
+    #[must_use]
+    pub fn open(&self, class: Class, window: Window) -> Option<Reading> {
+        let range = ApiWindow { from: window.from, to: window.to };
+        let list = match (&self.api, class) {
+            (Api::Laigu(api), Class::Clients) => List::Clients(Box::new(api.clients_updated(range))),
+            (Api::Laigu(api), Class::Conversations) => List::Conversations(Box::new(api.conversations(range))),
+            (Api::Laigu(_), Class::AgentOnline) => List::AgentOnline,
+            (Api::Laigu(_), Class::AgentService) => List::AgentService,
+            (Api::Easemob(api), Class::Sessions) => {
+                let stopped = Span { from: Some(window.from), to: Some(window.to) };
+                let filter = SessionFilter { stopped, ..SessionFilter::default() };
+                List::Sessions(Box::new(api.sessions(filter, PER_PAGE_DEFAULT)))
+            }
+            (Api::Laigu(_), Class::Sessions) | (Api::Easemob(_), _) => return None,
+        };
+        Some(Reading { window, list })
+    }
+
+    /// Makes one call for the next page.
+    ///
+    /// # Errors
+    /// [`Failure`]; the next call asks for the same page again, or the reading has gone back where it must.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves the reading where it was.
+    pub async fn next(&self, reading: &mut Reading) -> Result<Page, Failure> {
+        let window = reading.window;
+        let range = ApiWindow { from: window.from, to: window.to };
+        match (&mut reading.list, &self.api) {
+            (List::Clients(pull), _) => {
+                let page = pull.next_page().await.map_err(|stopped| laigu_failure(stopped.action, &stopped.source))?;
+                let records = page.map(|page| page.records).unwrap_or_default();
+                let body = |record: &Record<Client>| laigu::found::client(record, self.token.as_deref());
+                Ok(self.page(window, pull.drained_to(), &records, body, Origin::Reconcile))
+            }
+            (List::Conversations(pull), _) => {
+                let page = pull.next_page().await.map_err(|stopped| laigu_failure(stopped.action, &stopped.source))?;
+                let records = page.map(|page| page.records).unwrap_or_default();
+                let body = |record: &Record<Conversation>| laigu::found::conversation(record, self.token.as_deref());
+                Ok(self.page(window, pull.drained_to(), &records, body, Origin::Reconcile))
+            }
+            (List::Sessions(pull), _) => {
+                let page =
+                    pull.next_page().await.map_err(|stopped| easemob_failure(stopped.action, &stopped.source))?;
+                let records = page.map(|page| page.records).unwrap_or_default();
+                // Sessions come by their end, but a page says nothing of the ones of the same second.
+                let drained_to = if pull.is_done() { window.to } else { window.from };
+                Ok(self.page(window, drained_to, &records, easemob::found::session, Origin::Poll))
+            }
+            (List::AgentOnline, Api::Laigu(api)) => {
+                let rows =
+                    api.agent_online_stats(range).await.map_err(|error| laigu_failure(classify(&error), &error))?;
+                Ok(self.report(laigu::found::AGENT_ONLINE, range, rows.into_iter().map(|row| row.raw)))
+            }
+            (List::AgentService, Api::Laigu(api)) => {
+                let rows = api.agent_service(range).await.map_err(|error| laigu_failure(classify(&error), &error))?;
+                Ok(self.report(laigu::found::AGENT_SERVICE, range, rows.into_iter().map(|row| row.raw)))
+            }
+            (List::AgentOnline | List::AgentService, Api::Easemob(_)) => {
+                Ok(Page { found: Vec::new(), passed_over: 0, drained_to: window.to, last: true })
+            }
+        }
+    }
+
+    fn page<T>(
+        &self,
+        window: Window,
+        drained_to: Timestamp,
+        records: &[Record<T>],
+        body: impl Fn(&Record<T>) -> Option<Bytes>,
+        origin: Origin,
+    ) -> Page {
+        let found: Vec<Found> = records.iter().filter_map(|record| self.found(body(record)?, origin, None)).collect();
+        let passed_over = records.len().saturating_sub(found.len()) as u64;
+        Page { found, passed_over, drained_to, last: drained_to >= window.to }
+    }
+
+    /// A report is known by its period, not by what it says: one that was asked for twice is one event.
+    fn report(&self, event: &str, window: ApiWindow, rows: impl Iterator<Item = Bytes>) -> Page {
+        let rows: Vec<Bytes> = rows.collect();
+        let body = laigu::found::report(event, window, &rows, self.token.as_deref());
+        let version = Version { key: "".into(), at: Some(window.to), stands_for_all: false };
+        let found: Vec<Found> = self.found(body, Origin::Report, Some(version)).into_iter().collect();
+        let passed_over = u64::from(found.is_empty());
+        Page { found, passed_over, drained_to: window.to, last: true }
+    }
+
+    /// The event of a body that we made, read by the reader of pushes.
+    fn found(&self, body: Bytes, origin: Origin, version: Option<Version>) -> Option<Found> {
+        let headers = Headers("content-type: application/json".into());
+        let identity = match vendors::identify(self.kind, None, &headers, &body) {
+            Ok(identity) => identity,
+            Err(defect) => {
+                tracing::warn!(place = %self.place, %defect, "a record of the API makes no event: passed over");
+                return None;
+            }
+        };
+        let (source, tenant) = (self.place.source.as_str(), self.place.tenant.as_str());
+        let version = version.or(identity.version);
+        let at = version.as_ref().and_then(|version| version.at).or(identity.sent_at);
+        let body_hash = self.keys.body(&body);
+        let event = NewEvent {
+            source: self.place.source.clone(),
+            tenant: self.place.tenant.clone(),
+            order: identity.key.as_deref().map(|key| self.keys.order(source, tenant, key)),
+            id_hash: identity.id.as_deref().map_or(body_hash, |id| self.keys.id(source, tenant, id)),
+            body_hash,
+            fingerprint: Fingerprint::of(&self.keys, (source, tenant), &identity.kind, version.as_ref(), origin),
+            superseded: false,
+            kind: identity.kind,
+            key: identity.key,
+            vendor_id: identity.id,
+            origin,
+            sent_at: identity.sent_at,
+            received_at: Timestamp::now(),
+            headers,
+            body,
+            payload: identity.payload,
+        };
+        Some(Found { event, at })
+    }
+}
+
+fn laigu_api(api: &settings::Api, id: u64, options: http::Options) -> Result<laigu::api::Api, http::Error> {
+    laigu::api::Api::new(api, id, options, Paging::default())
+}
+
+const fn trouble(action: Action) -> Trouble {
+    match action {
+        Action::RestartWindow | Action::HalveWindow | Action::ShrinkPage => Trouble::GoneBack,
+        Action::Retry => Trouble::Passing,
+        // A list that is not found, or a token that is refused anew, may be right again by itself.
+        Action::RetryAFew | Action::AwaitThenMissing | Action::RenewToken => Trouble::Unknown,
+        Action::SlowDown => Trouble::TooOften,
+        Action::OpenCircuit => Trouble::Barred,
+        Action::GiveUp | Action::LookFirst => Trouble::Final,
+    }
+}
+
+fn laigu_failure(action: Action, error: &laigu::api::error::ApiError) -> Failure {
+    use laigu::api::error::{ApiError, Errno};
+    let (errno, retry_after) = match error {
+        ApiError::Refused { errno, .. } => {
+            let errno = match errno {
+                Errno::AuthenticationFailed => "10011",
+                Errno::UrlWrong => "10012",
+                Errno::LimitTooLarge => "10013",
+                Errno::TooManyCalls => "10014",
+                Errno::Internal => "10015",
+                Errno::ParameterInvalid => "10016",
+                Errno::Other(_) => "other",
+            };
+            (errno, None)
+        }
+        ApiError::Status { status, retry_after } => (status_word(*status), *retry_after),
+        ApiError::NotFound => ("http_404", None),
+        ApiError::NoResult => ("no_result", None),
+        ApiError::Shape(_) => ("shape", None),
+        ApiError::Paging(_) => ("paging", None),
+        ApiError::Http(error) => (http_word(error), None),
+    };
+    Failure { trouble: trouble(action), retry_after, errno, words: Chain(error).to_string() }
+}
+
+fn easemob_failure(action: Action, error: &easemob::api::error::ApiError) -> Failure {
+    use easemob::api::error::{ApiError, Code};
+    let (errno, retry_after) = match error {
+        ApiError::Refused { code: Code::Other(_), .. } => ("other", None),
+        ApiError::Refused { code, .. } => {
+            let known = Code::ALL.iter().position(|known| known == code);
+            (known.and_then(|index| EASEMOB_WORDS.get(index)).copied().unwrap_or("other"), None)
+        }
+        ApiError::Status { status, retry_after } => (status_word(*status), *retry_after),
+        ApiError::Shape(_) => ("shape", None),
+        ApiError::Paging(_) => ("paging", None),
+        ApiError::Token(_) => ("token", None),
+        ApiError::Http(error) => (http_word(error), None),
+    };
+    Failure { trouble: trouble(action), retry_after, errno, words: Chain(error).to_string() }
+}
+
+/// The codes of [`easemob::api::error::Code::ALL`], in its order.
+const EASEMOB_WORDS: [&str; 18] = [
+    "API_001", "API_002", "API_003", "API_004", "API_020", "API_101", "API_102", "API_103", "API_104", "API_105",
+    "API_106", "API_107", "API_108", "API_109", "API_110", "API_111", "API_112", "API_400",
+];
+
+const fn status_word(status: u16) -> &'static str {
+    match status {
+        401 => "http_401",
+        403 => "http_403",
+        404 => "http_404",
+        429 => "http_429",
+        400..=499 => "http_4xx",
+        500..=599 => "http_5xx",
+        _ => "http_other",
+    }
+}
+
+const fn http_word(error: &http::Error) -> &'static str {
+    match error {
+        http::Error::NotSent(_) => "unreachable",
+        http::Error::Broken(_) => "broken",
+        http::Error::Deadline(_) => "deadline",
+        http::Error::Redirect(_) => "redirect",
+        http::Error::Refused(_) | http::Error::Setup(_) => "setup",
+        http::Error::TooLarge | http::Error::TooDeep | http::Error::Garbled(_) | http::Error::NotJson(_) => {
+            "unreadable"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EASEMOB_WORDS;
+    use crate::vendors::easemob::api::error::Code;
+
+    #[test]
+    fn every_code_of_easemob_has_its_word() {
+        let words: Vec<_> = Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+        assert_eq!(words, EASEMOB_WORDS);
+    }
+}
