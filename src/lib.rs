@@ -11,6 +11,7 @@ pub mod core;
 pub mod demo;
 pub mod destinations;
 pub mod domain;
+pub mod enrich;
 pub mod ingress;
 pub mod journal;
 pub mod lanes;

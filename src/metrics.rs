@@ -78,6 +78,42 @@ pub struct OfErrno {
     pub errno: &'static str,
 }
 
+/// How lookups for events ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfEnrichment {
+    /// `client`, `conversation`, `agent` or `session`.
+    pub what: &'static str,
+    /// `ok`, `failed`, `not_applicable` or `missing`.
+    pub status: &'static str,
+}
+
+/// A metric about a kind of record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfRecord {
+    /// `client`, `conversation`, `agent` or `session`.
+    pub what: &'static str,
+}
+
+/// A metric about a tenant's API.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfTenant {
+    /// The source.
+    pub source: String,
+    /// The tenant.
+    pub tenant: String,
+}
+
+/// Calls of a tenant's API.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfCalls {
+    /// The source.
+    pub source: String,
+    /// The tenant.
+    pub tenant: String,
+    /// `ok`, `not_found`, or why it brought nothing.
+    pub outcome: &'static str,
+}
+
 /// All metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -126,6 +162,22 @@ pub struct Metrics {
     pub sync_seconds: Histogram,
     /// A try, from hand-over to answer.
     pub publish_seconds: Family<OfDestination, Histogram>,
+    /// Lookups that ended.
+    pub enrichment: Family<OfEnrichment, Counter>,
+    /// Lookups that were answered by what was known.
+    pub enrichment_cache_hits: Family<OfRecord, Counter>,
+    /// A lookup, from the event's wish to its end.
+    pub enrichment_seconds: Family<OfRecord, Histogram>,
+    /// Events that wait for a record.
+    pub enrichment_waiting: Family<OfTenant, Gauge>,
+    /// Keys on the router's shelf.
+    pub enrichment_parked_keys: Gauge,
+    /// Calls of tenants' APIs.
+    pub api_calls: Family<OfCalls, Counter>,
+    /// A call, from request to answer.
+    pub api_seconds: Family<OfTenant, Histogram>,
+    /// The share of a tenant's configured rate in use; 0 while its credentials are refused.
+    pub api_rate_share: Family<OfTenant, Gauge<f64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -155,6 +207,14 @@ impl Default for Metrics {
             reconcile_errors: Family::default(),
             sync_seconds: histogram(),
             publish_seconds: Family::new_with_constructor(histogram),
+            enrichment: Family::default(),
+            enrichment_cache_hits: Family::default(),
+            enrichment_seconds: Family::new_with_constructor(histogram),
+            enrichment_waiting: Family::default(),
+            enrichment_parked_keys: Gauge::default(),
+            api_calls: Family::default(),
+            api_seconds: Family::new_with_constructor(histogram),
+            api_rate_share: Family::default(),
         };
         metrics.register();
         metrics
@@ -194,6 +254,18 @@ impl Metrics {
         registry.register("reconcile_errors", help, self.reconcile_errors.clone());
         registry.register("sync_seconds", "A group commit of the log", self.sync_seconds.clone());
         registry.register("publish_seconds", "A try, from hand-over to answer", self.publish_seconds.clone());
+        registry.register("enrichment", "Lookups for events, by how they ended", self.enrichment.clone());
+        let help = "Lookups answered by what was known";
+        registry.register("enrichment_cache_hits", help, self.enrichment_cache_hits.clone());
+        let help = "A lookup, from the event's wish to its end";
+        registry.register("enrichment_seconds", help, self.enrichment_seconds.clone());
+        registry.register("enrichment_waiting", "Events that wait for a record", self.enrichment_waiting.clone());
+        let help = "Keys that wait on the shelf for a required record";
+        registry.register("enrichment_parked_keys", help, self.enrichment_parked_keys.clone());
+        registry.register("api_calls", "Calls of a tenant's API", self.api_calls.clone());
+        registry.register("api_seconds", "A call, from request to answer", self.api_seconds.clone());
+        let help = "The share of a tenant's rate in use; 0 while its credentials are refused";
+        registry.register("api_rate_share", help, self.api_rate_share.clone());
     }
 
     /// All of them as OpenMetrics text.

@@ -4,7 +4,7 @@ use crate::{
     config::{
         Loaded,
         diagnostic::{Diagnostic, Diagnostics, SourceText},
-        settings::{OnDead, Settings, SourceKind},
+        settings::{OnDead, Retry, Settings, SourceKind},
     },
     core::router::{Decide, Decided, Need},
     destinations::message::PrefixMap,
@@ -100,6 +100,10 @@ impl Decide for Generation {
                 Decided::Needs(matched.needs(&self.table).map(need).collect(), matched)
             }
         }
+    }
+
+    fn retry(&self) -> Retry {
+        self.settings.retry
     }
 
     fn finish(&self, event: &Event, matched: table::Matched, enrichment: &[EnrichmentPart]) -> Decision {

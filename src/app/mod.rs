@@ -7,6 +7,7 @@
 //! | webhook listener | finishes requests in hand | the process stops |
 //! | admin listener | cut | the process stops |
 //! | router | stores how far it came | the process stops |
+//! | enricher | ends: who waits for a record is not answered | the process stops |
 //! | reloader | ends | the process stops |
 //! | reader of the vendors' lists, with its feeds and back-fills | cut: what is not stored is read again | the process stops |
 //! | a destination's lane, the morgue | waits up to 3 s for answers, stores them | the process stops |
@@ -35,6 +36,7 @@ use crate::{
     core::{intake::Intake, router::Router},
     destinations::OutletTask,
     domain::Timestamp,
+    enrich::{self, Enricher, gates::Gates, task::Setup},
     ingress::{
         Accept,
         door::Door,
@@ -50,7 +52,7 @@ use crate::{
     },
     lanes::{
         keeper::Keeper,
-        router::{NoApi, RouterTask},
+        router::RouterTask,
         view::SharedView,
         writer::{self, Writer},
     },
@@ -157,10 +159,15 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     ));
     let (routes, _) = watch::channel(generation.load_full());
     let mut tasks = JoinSet::new();
+    let (enricher, asked) = Enricher::channel();
+    let gates = Gates::default();
+    let enriching = enrich::task::Task::new(asked, Setup::all(&settings), keys, gates, Arc::clone(&metrics));
+    let stop = lanes_stop.clone();
+    tasks.spawn(async move { enriching.run(stop).await });
     for record in records {
         match record.lane.clone() {
             LaneName::Router => {
-                let task = router(&record, routes.subscribe(), &tail, &writer, &keeper, &metrics)?;
+                let task = router(&record, routes.subscribe(), &tail, &writer, &keeper, &enricher, &metrics)?;
                 let stop = lanes_stop.clone();
                 tasks.spawn(async move { task.run(stop).await });
             }
@@ -195,6 +202,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
         door: Arc::clone(&door),
         generation: Arc::clone(&generation),
         routes,
+        enricher,
         fleet: Arc::clone(&fleet),
         keeper: keeper.clone(),
         tail: Arc::clone(&tail),
@@ -332,6 +340,7 @@ fn router(
     tail: &Arc<Tail<SqliteLog>>,
     writer: &Writer,
     keeper: &Keeper<SqliteState>,
+    enricher: &Enricher,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<RouterTask<Generation, SqliteLog, SqliteState>> {
     let current = Arc::clone(&routes.borrow_and_update());
@@ -359,7 +368,7 @@ fn router(
         log: Arc::clone(tail),
         writer: writer.clone(),
         keeper: keeper.clone(),
-        fetch: Arc::new(NoApi),
+        fetch: Arc::new(enricher.clone()),
         view: SharedView::new(LaneName::Router, "", false, Timestamp::now()),
         metrics: Arc::clone(metrics),
     })

@@ -14,6 +14,7 @@ use crate::{
     config,
     destinations::OutletTask,
     domain::{HashKeys, Timestamp},
+    enrich::{Enricher, task::Setup},
     ingress::{door::Door, serve, tls::Certificates},
     journal::{
         LaneName, LaneRecord, Log, State,
@@ -80,6 +81,8 @@ pub struct Reloader {
     pub generation: Arc<ArcSwap<Generation>>,
     /// Tells the router.
     pub routes: watch::Sender<Arc<Generation>>,
+    /// Fetches records.
+    pub enricher: Enricher,
     /// The lanes.
     pub fleet: Arc<EmbeddedFleet>,
     /// The state.
@@ -172,6 +175,7 @@ impl Reloader {
         for warning in &next.warnings {
             warn!("{}", warning.message);
         }
+        self.enricher.configure(Setup::all(&next.settings)).await;
         self.generation.store(Arc::clone(&next));
         self.door.store(Arc::new(door));
         for listener in &self.listeners {

@@ -7,18 +7,32 @@
 //! Its progress says which ROUTED row it reflects last. At a start every row after that one marks its event as done
 //! ([`Router::already_routed`]) before anything is decided: so a crash between the commit of a row and the progress
 //! repeats nothing.
+//!
+//! Events that wait for records hold nobody up. One whose required record cannot be had is laid on the router's own shelf
+//! with its key, and looked at again from there, until it is [`Retry::max_age`] old; then the route is a dead letter. And
+//! when nothing more can be read because of those that wait, whoever has waited for [`HELD_MAX`] goes there too.
 
 use crate::{
-    config::settings::OnDead,
+    config::settings::{OnDead, Retry},
     core::lane::{self, Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
     destinations::Outcome,
-    domain::{DeadCause, DeadRoute, Decision, EnrichmentPart, Event, Offset, Partition, RoutedRow, Timestamp},
-    journal::{Damage, Entry, LaneRecord, NewRouted},
+    domain::{
+        DeadCause, DeadRoute, Decision, EnrichmentPart, Event, Offset, OrderKey, Partition, RoutedRow, Timestamp,
+    },
+    journal::{Damage, Entry, LaneRecord, NewRouted, ShelfRow},
 };
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Events in hand at most.
 pub const WINDOW: usize = 4_096;
+
+/// An event that waits for records keeps others from being read for so long at most.
+pub const HELD_MAX: Duration = Duration::from_secs(1);
 
 /// A record that a decision needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +62,10 @@ pub trait Decide: Send + Sync {
     fn generation(&self) -> u32;
     /// The decision, if it needs no record; else what the routes found ask the vendor for.
     fn decide(&self, event: &Event) -> Decided<Self::Matched>;
+    /// How long an event waits for a required record, and with which pauses it is looked at again.
+    fn retry(&self) -> Retry {
+        Retry::default()
+    }
     /// The decision.
     fn finish(&self, event: &Event, matched: Self::Matched, enrichment: &[EnrichmentPart]) -> Decision;
 }
@@ -73,6 +91,8 @@ pub enum Input {
     NoRoom(Vec<u64>, Vec<NewRouted>),
     /// A lookup asked for by [`Effect::Fetch`] ended, well or not.
     Fetched(u64, Vec<EnrichmentPart>),
+    /// The rows of a parked key, oldest first, with their events.
+    Shelf(OrderKey, Vec<(ShelfRow, Entry<Event>)>),
     /// The settlement asked for last is durable.
     Settled,
     /// It is not, for want of room.
@@ -97,6 +117,8 @@ pub enum Effect {
     Fetch(u64, Arc<Event>, Vec<Need>),
     /// Make this durable.
     Settle(Arc<Settling>),
+    /// Read the first rows of a parked key from the router's shelf, at most so many; [`Input::Shelf`] comes back.
+    LoadShelf(OrderKey, usize),
 }
 
 /// An event in the router's lane.
@@ -104,6 +126,15 @@ pub enum Effect {
 enum InHand {
     Event(Arc<Event>),
     Damaged(Damage),
+}
+
+impl InHand {
+    fn offset(&self) -> Offset {
+        match self {
+            Self::Event(event) => event.position().offset,
+            Self::Damaged(damage) => damage.offset,
+        }
+    }
 }
 
 /// Rows on their way to ROUTED, and the tries they answer.
@@ -115,6 +146,8 @@ struct Waiting<D: Decide> {
     event: Arc<Event>,
     routes: Arc<D>,
     matched: D::Matched,
+    needs: Vec<Need>,
+    since: Timestamp,
 }
 
 /// The router of one partition.
@@ -129,6 +162,8 @@ pub struct Router<D: Decide> {
     homeless: Vec<Rows>,
     again_at: Option<Timestamp>,
     effects: Vec<LaneEffect<InHand>>,
+    /// Events on the shelf that a crash found decided: what is left of them is to take them off it.
+    decided: BTreeSet<Offset>,
 }
 
 /// The pause before rows that found no room are tried again.
@@ -147,13 +182,21 @@ impl<D: Decide> Router<D> {
             homeless: Vec::new(),
             again_at: None,
             effects: Vec::new(),
+            decided: BTreeSet::new(),
         }
+        .retry_by_routes()
     }
 
-    /// How the router's lane behaves: nothing of it fails by itself, so pauses and ages do not matter.
+    /// An event that waits for a required record never expires in the lane: its routes say what becomes of it.
+    fn retry_by_routes(mut self) -> Self {
+        self.lane.retry_by(Retry { max_age: Duration::MAX, ..self.routes.retry() });
+        self
+    }
+
+    /// How the router's lane behaves.
     #[must_use]
     pub fn lane_config() -> LaneConfig {
-        let retry = crate::config::settings::Retry { max_age: Duration::MAX, ..Default::default() };
+        let retry = Retry { max_age: Duration::MAX, ..Default::default() };
         LaneConfig {
             window: WINDOW,
             read_ahead: 2 * WINDOW,
@@ -170,6 +213,9 @@ impl<D: Decide> Router<D> {
     /// At start, for every ROUTED row after the one that the stored progress reflects: its event is decided.
     pub fn already_routed(&mut self, routed: Offset, row: &RoutedRow) {
         if row.job == 0 {
+            if !self.lane.wants(row.event.offset) {
+                self.decided.insert(row.event.offset);
+            }
             self.lane.settled_before(row.event.offset);
         }
         self.lane.reflect(routed);
@@ -177,7 +223,14 @@ impl<D: Decide> Router<D> {
 
     /// Events looked at from now on are decided by these routes.
     pub fn use_routes(&mut self, routes: Arc<D>) {
+        self.lane.retry_by(Retry { max_age: Duration::MAX, ..routes.retry() });
         self.routes = routes;
+    }
+
+    /// How many events wait for records.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// What is to be seen of it.
@@ -189,7 +242,9 @@ impl<D: Decide> Router<D> {
     /// When [`Input::Tick`] is wanted at the latest.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        [self.lane.wake_at(), self.again_at].into_iter().flatten().min()
+        let oldest = self.waiting.first_key_value().filter(|_| self.lane.is_stuck());
+        let held = oldest.map(|(_, waiting)| waiting.since.plus(HELD_MAX));
+        [self.lane.wake_at(), self.again_at, held].into_iter().flatten().min()
     }
 
     /// Asks for everything to be settled at once: before the process stops.
@@ -223,18 +278,21 @@ impl<D: Decide> Router<D> {
                 self.again_at = Some(now.plus(ROOM_PAUSE));
                 LaneInput::Tick
             }
-            Input::Fetched(ticket, parts) => {
-                if let Some(Waiting { event, routes, matched }) = self.waiting.remove(&ticket) {
-                    let decision = routes.finish(&event, matched, &parts);
-                    push(&mut rows, ticket, event, routes.generation(), decision, parts);
-                }
-                LaneInput::Tick
+            Input::Fetched(ticket, parts) => self.fetched(now, ticket, parts, &mut rows),
+            Input::Shelf(order, found) => {
+                let of_shelf = |(row, entry): (ShelfRow, Entry<Event>)| Item {
+                    offset: row.offset,
+                    order: row.order,
+                    ..item(self.partition, entry)
+                };
+                LaneInput::Shelf { order, items: found.into_iter().map(of_shelf).collect() }
             }
             Input::Settled => LaneInput::Settled,
             Input::SettleFailed => LaneInput::SettleFailed,
             Input::Tick => LaneInput::Tick,
         };
         self.step_lane(now, lane_input, &mut rows, out);
+        self.make_room(now, &mut rows, out);
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
             out.extend(self.homeless.drain(..).map(|(tickets, rows)| Effect::Append(tickets, rows)));
@@ -244,23 +302,70 @@ impl<D: Decide> Router<D> {
         }
     }
 
+    /// What becomes of an event whose lookups ended.
+    fn fetched(
+        &mut self,
+        now: Timestamp,
+        ticket: u64,
+        parts: Vec<EnrichmentPart>,
+        rows: &mut Rows,
+    ) -> LaneInput<InHand> {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return LaneInput::Tick };
+        let age = now.since(waiting.event.received_at);
+        if let Some(detail) = lacks(&waiting.needs, &parts)
+            && age < waiting.routes.retry().max_age
+        {
+            return LaneInput::Park(ticket, detail);
+        }
+        let Waiting { event, routes, matched, .. } = waiting;
+        let decision = routes.finish(&event, matched, &parts);
+        push(rows, ticket, event, routes.generation(), decision, parts);
+        LaneInput::Tick
+    }
+
+    /// Lays events that wait for records on the shelf when they keep others from being read.
+    fn make_room(&mut self, now: Timestamp, rows: &mut Rows, out: &mut Vec<Effect>) {
+        if !self.lane.is_stuck() {
+            return;
+        }
+        let held = self.waiting.iter().filter(|(_, waiting)| now.since(waiting.since) >= HELD_MAX);
+        let held: Vec<u64> = held.map(|(ticket, _)| *ticket).collect();
+        for ticket in held {
+            self.waiting.remove(&ticket);
+            let detail = "waits for records, and others could not be read".into();
+            self.step_lane(now, LaneInput::Park(ticket, detail), rows, out);
+        }
+    }
+
     /// Steps the lane and carries out what it asks of its outlet.
     fn step_lane(&mut self, now: Timestamp, input: LaneInput<InHand>, rows: &mut Rows, out: &mut Vec<Effect>) {
         let mut effects = std::mem::take(&mut self.effects);
-        self.lane.step(now, input, &mut effects);
-        for effect in effects.drain(..) {
-            match effect {
-                LaneEffect::Read { from, rows } => out.push(Effect::Read { from, rows }),
-                LaneEffect::Publish { ticket, payload, .. } => self.look_at(ticket, payload, rows, out),
-                LaneEffect::Settle(settling) => out.push(Effect::Settle(settling)),
-                // Nothing of the router's is parked: what cannot be decided is decided to be dead.
-                LaneEffect::LoadShelf { .. } => {}
+        let mut input = Some(input);
+        while let Some(next) = input.take() {
+            let mut taken = Vec::new();
+            self.lane.step(now, next, &mut effects);
+            for effect in effects.drain(..) {
+                match effect {
+                    LaneEffect::Read { from, rows } => out.push(Effect::Read { from, rows }),
+                    LaneEffect::Publish { ticket, payload, .. } => {
+                        if self.decided.remove(&payload.offset()) {
+                            taken.push((ticket, Outcome::Taken { answer: "".into() }));
+                        } else {
+                            self.look_at(now, ticket, payload, rows, out);
+                        }
+                    }
+                    LaneEffect::Settle(settling) => out.push(Effect::Settle(settling)),
+                    LaneEffect::LoadShelf { order, rows } => out.push(Effect::LoadShelf(order, rows)),
+                }
+            }
+            if !taken.is_empty() {
+                input = Some(LaneInput::Outcomes(taken));
             }
         }
         self.effects = effects;
     }
 
-    fn look_at(&mut self, ticket: u64, in_hand: InHand, rows: &mut Rows, out: &mut Vec<Effect>) {
+    fn look_at(&mut self, now: Timestamp, ticket: u64, in_hand: InHand, rows: &mut Rows, out: &mut Vec<Effect>) {
         let event = match in_hand {
             InHand::Event(event) => event,
             InHand::Damaged(damage) => {
@@ -279,11 +384,22 @@ impl<D: Decide> Router<D> {
         match self.routes.decide(&event) {
             Decided::Now(decision) => push(rows, ticket, event, self.routes.generation(), decision, Vec::new()),
             Decided::Needs(needs, matched) => {
-                out.push(Effect::Fetch(ticket, Arc::clone(&event), needs));
-                self.waiting.insert(ticket, Waiting { event, routes: Arc::clone(&self.routes), matched });
+                out.push(Effect::Fetch(ticket, Arc::clone(&event), needs.clone()));
+                let routes = Arc::clone(&self.routes);
+                self.waiting.insert(ticket, Waiting { event, routes, matched, needs, since: now });
             }
         }
     }
+}
+
+/// The first required record that could not be had, and why, in words for whoever looks at the shelf.
+fn lacks(needs: &[Need], parts: &[EnrichmentPart]) -> Option<Box<str>> {
+    let of = |need: &Need| parts.iter().find(|part| part.what == need.what);
+    let lacking = needs.iter().filter(|need| need.required);
+    let (need, part) =
+        lacking.map(|need| (need, of(need))).find(|(_, part)| part.is_none_or(|part| !part.status.satisfies()))?;
+    let why = part.map_or("failed", |part| part.reason.as_deref().unwrap_or(part.status.as_str()));
+    Some(format!("the {} could not be had: {why}", need.what).into())
 }
 
 fn push(

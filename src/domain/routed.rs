@@ -104,6 +104,15 @@ impl EnrichmentStatus {
         }
     }
 
+    /// Whether a route that requires the record can go on: it is there, or cannot be.
+    #[must_use]
+    pub const fn satisfies(self) -> bool {
+        match self {
+            Self::Ok | Self::NotApplicable => true,
+            Self::Failed | Self::Missing => false,
+        }
+    }
+
     /// Reads what [`EnrichmentStatus::as_str`] wrote.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

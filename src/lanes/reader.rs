@@ -1,7 +1,7 @@
 //! Reading a log from a task: from the ring at once, from the disk on a blocking thread.
 
 use crate::{
-    domain::{Event, Offset, Partition, Routed},
+    domain::{Event, EventId, Offset, Partition, Routed},
     journal::{Entry, Log, Page, ReadError, ReadLimit, Wanted, tail::Tail},
 };
 use std::sync::Arc;
@@ -31,6 +31,28 @@ pub async fn events<L: Log + 'static>(
     }
     let log = Arc::clone(log);
     blocking(move || log.events(partition, from, limit)).await
+}
+
+/// Reads one event, also when only the shelf still has it; `None` when nobody has.
+///
+/// # Errors
+/// [`ReadError`] when it could not be read now.
+pub async fn event<L: Log + 'static>(
+    log: &Arc<Tail<L>>,
+    partition: Partition,
+    id: EventId,
+) -> Result<Option<Entry<Event>>, ReadError> {
+    let offset = id.position.offset;
+    let page = events(log, partition, offset, 1).await?;
+    let here = |entry: &Entry<Event>| match entry {
+        Entry::Row(event) => event.position().offset == offset,
+        Entry::Damaged(damage) => damage.offset == offset,
+    };
+    if let Some(entry) = page.rows.into_iter().next().filter(here) {
+        return Ok(Some(entry));
+    }
+    let log = Arc::clone(log);
+    Ok(blocking(move || log.event(id)).await?.map(Entry::Row))
 }
 
 /// Reads ROUTED.

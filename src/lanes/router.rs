@@ -2,8 +2,9 @@
 
 use crate::{
     core::router::{Decide, Effect, Input, Router},
-    domain::{EnrichmentPart, EnrichmentStatus, Event, Partition, RouteName, Timestamp},
-    journal::{LaneName, Log, NewRouted, Settlement, State, tail::Tail},
+    domain::{EnrichmentPart, Event, Partition, RouteName, Timestamp},
+    enrich::Enricher,
+    journal::{Damage, Entry, LaneName, Log, NewRouted, Settlement, State, tail::Tail},
     lanes::{
         keeper::{Keeper, Settled},
         lag::Lag,
@@ -37,24 +38,13 @@ pub trait Fetch: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = Vec<EnrichmentPart>> + Send>>;
 }
 
-/// Where no vendor's API is configured.
-#[derive(Debug, Clone, Copy)]
-pub struct NoApi;
-
-impl Fetch for NoApi {
+impl Fetch for Enricher {
     fn fetch(
         &self,
-        _: Arc<Event>,
+        event: Arc<Event>,
         needs: Vec<crate::core::router::Need>,
     ) -> Pin<Box<dyn Future<Output = Vec<EnrichmentPart>> + Send>> {
-        let part = |need: crate::core::router::Need| EnrichmentPart {
-            what: need.what,
-            status: EnrichmentStatus::Failed,
-            reason: Some("no api is configured".into()),
-            fetched_at: None,
-            record: None,
-        };
-        Box::pin(std::future::ready(needs.into_iter().map(part).collect()))
+        Self::fetch(self, event, needs)
     }
 }
 
@@ -96,7 +86,7 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
             let now = Timestamp::now();
             while let Some(input) = inputs.pop_front() {
                 if let Input::Page { rows, .. } = &input
-                    && let Some(crate::journal::Entry::Row(event)) = rows.first()
+                    && let Some(Entry::Row(event)) = rows.first()
                 {
                     lag.sample(event.position().offset, event.received_at);
                 }
@@ -109,6 +99,8 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
                 looked_at = now;
                 let status = self.machine.status();
                 let behind = lag.of(status.watermark, heads.borrow().events, now);
+                let parked = i64::try_from(status.parked_keys).unwrap_or(i64::MAX);
+                self.metrics.enrichment_parked_keys.set(parked);
                 self.metrics.undecided.set(i64::try_from(behind.0).unwrap_or(i64::MAX));
                 self.view.update(status, behind, now);
             }
@@ -181,7 +173,7 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
                     partition: self.partition,
                     progress: settling.progress.clone(),
                     receipts: Vec::new(),
-                    shelf: Vec::new(),
+                    shelf: settling.shelf.clone(),
                 };
                 let ended = self.keeper.settle(settlement);
                 coming.push(Box::pin(async move {
@@ -189,6 +181,22 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
                         Ok(Settled::Done) => Input::Settled,
                         Ok(Settled::NoRoom) | Err(_) => Input::SettleFailed,
                     }
+                }));
+            }
+            Effect::LoadShelf(order, rows) => {
+                let loaded = self.keeper.load(LaneName::Router, self.partition, order, rows);
+                let (log, partition) = (Arc::clone(&self.log), self.partition);
+                coming.push(Box::pin(async move {
+                    let rows = loaded.await.ok().and_then(Result::ok).unwrap_or_default();
+                    let mut found = Vec::with_capacity(rows.len());
+                    for row in rows {
+                        // What cannot be read now is asked for again.
+                        let Ok(event) = reader::event(&log, partition, row.event).await else { break };
+                        let gone = || Damage { offset: row.offset, detail: "its event is not there any more".into() };
+                        let event = event.unwrap_or_else(|| Entry::Damaged(gone()));
+                        found.push((row, event));
+                    }
+                    Input::Shelf(order, found)
                 }));
             }
         }

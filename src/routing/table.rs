@@ -9,10 +9,7 @@ use crate::{
         diagnostic::{Diagnostic, Severity, SourceText},
         settings::{DestinationKind, Located, Route, Settings, Unrouted},
     },
-    domain::{
-        DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, EnrichmentStatus, Event, Parts, RouteName,
-        Target,
-    },
+    domain::{DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, Event, Parts, RouteName, Target},
     routing::{
         budget::Budget,
         condition::{Condition, Verdict},
@@ -417,10 +414,7 @@ fn address_kind(kind: &DestinationKind) -> Option<AddressKind> {
 
 /// Whether a required record is there, or need not be.
 fn is_satisfied(what: &str, parts: &[EnrichmentPart]) -> bool {
-    parts.iter().find(|part| *part.what == *what).is_some_and(|part| match part.status {
-        EnrichmentStatus::Ok | EnrichmentStatus::NotApplicable => true,
-        EnrichmentStatus::Failed | EnrichmentStatus::Missing => false,
-    })
+    parts.iter().find(|part| *part.what == *what).is_some_and(|part| part.status.satisfies())
 }
 
 #[cfg(test)]

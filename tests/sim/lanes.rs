@@ -79,8 +79,12 @@ impl World {
                 partition: Partition(number),
                 progress: settling.progress.clone(),
                 receipts: Vec::new(),
-                shelf: Vec::new(),
+                shelf: settling.shelf.clone(),
             })),
+            RouterEffect::LoadShelf(order, rows) => {
+                let rows = rows.min(self.rng.usize(1..5));
+                self.keep(ForKeeper::Load(LaneName::Router, number, order, rows));
+            }
         }
     }
 
@@ -296,7 +300,12 @@ fn for_replay(input: LaneInput) -> Option<ReplayInput<Payload>> {
         Input::Pause(paused) => ReplayInput::Pause(paused),
         Input::Tick => ReplayInput::Tick,
         Input::ReadFailed => ReplayInput::ReadFailed,
-        Input::Grown(_) | Input::Page { .. } | Input::Shelf { .. } | Input::Released(_) | Input::Configure(_) => {
+        Input::Park(..)
+        | Input::Grown(_)
+        | Input::Page { .. }
+        | Input::Shelf { .. }
+        | Input::Released(_)
+        | Input::Configure(_) => {
             return None;
         }
     })

@@ -14,6 +14,7 @@
 //! Nothing survives a crash: an event that is not decided asks again.
 
 mod cache;
+mod calls;
 mod lists;
 mod tenant;
 #[cfg(test)]

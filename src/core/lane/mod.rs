@@ -71,7 +71,7 @@ pub struct LaneConfig {
     pub rate: Option<Rate>,
     /// Whether a place in the window waits for a durable receipt. The router's receipts are its ROUTED rows.
     pub receipts: bool,
-    /// Whether deliveries may wait on the shelf. Not the router's: an event that is not decided stays in the log.
+    /// Whether the lane lays deliveries on the shelf by itself. The router's does so only when told ([`Input::Park`]).
     pub shelf: bool,
     /// Whether one cause that fails many keys stops the lane. Not the morgue's, where everything fails by design.
     pub common_cause: bool,
@@ -86,6 +86,9 @@ pub const COMMON_CAUSE_KEYS: usize = 100;
 
 /// More parked keys than this stop the lane.
 pub const PARKED_KEYS_MAX: usize = 10_000;
+
+/// The same for a lane that is told whom to park: each of its keys waits for reasons of its own, not the lane's.
+pub const TOLD_PARKED_KEYS_MAX: usize = 100_000;
 
 /// A lane that has nothing of its own to do still stores how far it has come, this often.
 pub const IDLE_SETTLE: Duration = Duration::from_secs(1);
@@ -106,6 +109,9 @@ pub enum Input<T> {
     ReadFailed,
     /// Ends of tries, by ticket.
     Outcomes(Vec<(u64, Outcome)>),
+    /// A try cannot go on now, for reasons of its own: its key goes to the shelf, out of everybody's way, and is tried
+    /// again from there. The ticket, and the words for it.
+    Park(u64, Box<str>),
     /// The outlet's state.
     Outlet(OutletState),
     /// The outlet ended: what was out may or may not have been taken, and will not be answered.

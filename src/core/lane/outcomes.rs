@@ -29,16 +29,37 @@ pub struct CommonCause {
 }
 
 impl<T: Clone> Lane<T> {
-    pub(super) fn outcome(&mut self, now: Timestamp, ticket: u64, outcome: Outcome) {
+    /// The key of a try that is not out any more. `None`: it was given up on, and the lane has heard its end before.
+    fn landed(&mut self, ticket: u64) -> Option<OrderKey> {
         let flight =
             usize::try_from(ticket.wrapping_sub(self.first_ticket)).ok().and_then(|at| self.flights.get_mut(at));
-        // A late answer of a try that was given up on: the lane has heard its end before.
-        let Some(order) = flight.and_then(Option::take) else { return };
+        let order = flight.and_then(Option::take)?;
         self.in_flight -= 1;
         while self.flights.front() == Some(&None) {
             self.flights.pop_front();
             self.first_ticket += 1;
         }
+        Some(order)
+    }
+
+    /// Lays the key of a try on the shelf, or leaves it there a while longer.
+    pub(super) fn park_try(&mut self, now: Timestamp, ticket: u64, detail: Box<str>) {
+        let Some(order) = self.landed(ticket) else { return };
+        let Some(queue) = self.keys.get_mut(&order) else { return };
+        queue.first.detail = detail;
+        if !queue.first.shelved {
+            self.park(now, order);
+            return;
+        }
+        let Some(parked) = self.parked.get_mut(&order) else { return };
+        parked.past.attempts += 1;
+        let jitter = u32::try_from(mix(self.config.seed ^ order.0 ^ u64::from(parked.past.attempts)) >> 32);
+        let pause = retry::pause(parked.past.attempts, &self.config.retry, jitter.unwrap_or(u32::MAX));
+        self.put_back(order, now.plus(pause));
+    }
+
+    pub(super) fn outcome(&mut self, now: Timestamp, ticket: u64, outcome: Outcome) {
+        let Some(order) = self.landed(ticket) else { return };
         match outcome {
             Outcome::Taken { answer } => {
                 self.succeeded(now);

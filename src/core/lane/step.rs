@@ -1,11 +1,11 @@
 //! The lane's step: inputs in, effects out.
 
 use crate::{
-    config::settings::Rate,
+    config::settings::{Rate, Retry},
     core::{
         lane::{
             COMMON_CAUSE_KEYS, Effect, Input, Item, LaneConfig, LaneState, Marks, PARKED_KEYS_MAX, SPAN_MAX, Settling,
-            Status,
+            Status, TOLD_PARKED_KEYS_MAX,
             keys::{ByKey, Pending, Queue, Stage, mix, own_key},
             outcomes::CommonCause,
             parked::{Parked, ShelfKey},
@@ -160,6 +160,7 @@ impl<T: Clone> Lane<T> {
                     self.outcome(now, ticket, outcome);
                 }
             }
+            Input::Park(ticket, detail) => self.park_try(now, ticket, detail),
             Input::Outlet(state) => self.outlet = state,
             Input::OutletGone => self.outlet_gone(now),
             Input::Settled => self.settled(),
@@ -221,7 +222,7 @@ impl<T: Clone> Lane<T> {
             return LaneState::Stopped(StopReason::Misconfigured, detail.into());
         }
         if self.too_many_parked() {
-            let detail = format!("more than {PARKED_KEYS_MAX} keys are parked");
+            let detail = format!("more than {} keys are parked", self.parked_keys_max());
             return LaneState::Stopped(StopReason::Misconfigured, detail.into());
         }
         LaneState::Up
@@ -229,7 +230,35 @@ impl<T: Clone> Lane<T> {
 
     /// Then nothing new is read; what is parked goes on, for that is the way out.
     fn too_many_parked(&self) -> bool {
-        self.parked.len() > PARKED_KEYS_MAX
+        self.parked.len() > self.parked_keys_max()
+    }
+
+    fn parked_keys_max(&self) -> usize {
+        if self.config.shelf { PARKED_KEYS_MAX } else { TOLD_PARKED_KEYS_MAX }
+    }
+
+    /// Whether there is more to read, and no room for it until something that is held has ended.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        let room = self.room();
+        self.marks.cursor() < self.head && self.ready.is_empty() && (room == 0 || room < self.config.read_ahead / 4)
+    }
+
+    /// How many deliveries may be read.
+    fn room(&self) -> usize {
+        let held = self.buffered + self.loading;
+        self.config.read_ahead.saturating_sub(held).min(SPAN_MAX - self.marks.span().min(SPAN_MAX))
+    }
+
+    /// Whether a row is not settled, by this lane or by what stood elsewhere.
+    #[must_use]
+    pub fn wants(&self, offset: Offset) -> bool {
+        self.marks.wants(offset, None)
+    }
+
+    /// Lets failures be tried again by other rules from now on.
+    pub fn retry_by(&mut self, retry: Retry) {
+        self.config.retry = retry;
     }
 
     /// Whether nothing may go out now, but for one probe of a lane that a common cause stopped.
@@ -387,8 +416,7 @@ impl<T: Clone> Lane<T> {
             return;
         }
         self.read_again_at = None;
-        let held = self.buffered + self.loading;
-        let room = self.config.read_ahead.saturating_sub(held).min(SPAN_MAX - self.marks.span().min(SPAN_MAX));
+        let (held, room) = (self.buffered + self.loading, self.room());
         // Small pages cost as much as large ones: wait for a quarter of the buffer, unless it is empty.
         if self.too_many_parked()
             || self.marks.cursor() >= self.head

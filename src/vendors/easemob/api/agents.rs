@@ -74,6 +74,12 @@ pub struct AgentPull {
 }
 
 impl AgentPull {
+    /// Whether every page was read.
+    #[must_use]
+    pub const fn is_drained(&self) -> bool {
+        self.done
+    }
+
     /// Makes one call for the next page; nothing when there are no more.
     ///
     /// # Errors

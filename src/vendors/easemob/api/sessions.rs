@@ -177,6 +177,12 @@ impl SessionPull {
         Self { api, filter, page: 1, per_page, seen: 0, last_first: None, done: false }
     }
 
+    /// Whether every page was read.
+    #[must_use]
+    pub const fn is_drained(&self) -> bool {
+        self.done
+    }
+
     /// Makes one call for the next page; nothing when there are no more.
     ///
     /// # Errors

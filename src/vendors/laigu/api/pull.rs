@@ -60,6 +60,12 @@ impl<T: Listed> Pull<T> {
         self.walk.drained_to()
     }
 
+    /// Whether every page was read.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.walk.ask().is_none()
+    }
+
     /// Makes one call for the next page; nothing when the range is drained.
     ///
     /// # Errors
