@@ -7,16 +7,17 @@
 use super::{AdminState, problem::Problem};
 use crate::{
     config::settings::{AdminToken, Role},
+    domain::Timestamp,
     ingress::serve::Peer,
 };
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use subtle::ConstantTimeEq;
 
 /// Who asks, for the audit: the token's name.
@@ -78,6 +79,11 @@ pub async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let (now, guesses) = (Timestamp::now(), request.headers().contains_key(header::AUTHORIZATION));
+    let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
+    if let Some(left) = peer.filter(|_| guesses).and_then(|peer| state.lockout.locked(peer, now)) {
+        return locked_out(left);
+    }
     let admitted = admit(&state.generation.load().settings.server.admin_tokens, needed, request.headers());
     match admitted {
         Ok(who) => {
@@ -85,12 +91,25 @@ pub async fn check(
             next.run(request).await
         }
         Err(problem) => {
-            let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip().to_string());
-            let peer = peer.unwrap_or_default();
-            tracing::warn!(status = problem.status.as_u16(), peer, "an admin request was refused");
+            let shown = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            tracing::warn!(status = problem.status.as_u16(), peer = shown, "an admin request was refused");
+            let wrong = guesses && problem.status == StatusCode::UNAUTHORIZED;
+            if peer.is_some_and(|peer| wrong && state.lockout.wrong(peer, now)) {
+                tracing::warn!(
+                    peer = shown,
+                    "too many wrong admin tokens: tokens from there are not looked at for a while"
+                );
+            }
             problem.into_response()
         }
     }
+}
+
+fn locked_out(left: Duration) -> Response {
+    let detail = "too many wrong tokens came from this address; wait, then send a right one".to_owned();
+    let mut response = Problem { status: StatusCode::TOO_MANY_REQUESTS, detail }.into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
+    response
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod destinations;
 pub mod endpoints;
 pub mod events;
 pub mod lists;
+pub mod lockout;
 pub mod probes;
 pub mod problem;
 pub mod routes;

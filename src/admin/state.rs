@@ -1,5 +1,6 @@
 //! What the admin API works on.
 
+use super::lockout::Lockout;
 use crate::{
     app::{fleet::EmbeddedFleet, generation::Generation, reload::Reloads},
     ingress::refusing::Refusing,
@@ -23,6 +24,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// Whether the process is not stopping.
     pub ready: Arc<AtomicBool>,
+    /// Who guesses at tokens.
+    pub lockout: Lockout,
     /// Whether pushes find no room.
     pub refusing: Refusing,
     /// The lanes.

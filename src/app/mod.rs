@@ -26,7 +26,7 @@ pub mod reload;
 pub mod upkeep;
 
 use crate::{
-    admin::{self, AdminState},
+    admin::{self, AdminState, lockout::Lockout},
     app::{
         fleet::{Fleet, ONLY},
         generation::Generation,
@@ -217,6 +217,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let state = Arc::new(AdminState {
         metrics,
         ready: Arc::clone(&ready),
+        lockout: Lockout::default(),
         refusing: hooks.refusing(),
         fleet,
         generation: Arc::clone(&generation),

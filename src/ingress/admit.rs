@@ -22,9 +22,9 @@ use std::net::IpAddr;
 
 /// What comes of a push that is not refused.
 #[derive(Debug)]
-pub(super) enum Admitted {
-    /// An event to store.
-    Event(Box<NewEvent>),
+pub(super) enum Admitted<'a> {
+    /// An event of this tenant, to be stored.
+    Event(Box<NewEvent>, &'a Resident),
     /// An unsigned empty push that the source lets pass: answered, never an event.
     Probe,
 }
@@ -33,14 +33,14 @@ pub(super) enum Admitted {
 ///
 /// # Errors
 /// [`Refusal`]: the push is not taken.
-pub(super) fn admit(
+pub(super) fn admit<'a>(
     door: &Door,
-    entrance: Entrance<'_>,
+    entrance: Entrance<'a>,
     client: Option<IpAddr>,
     headers: &HeaderMap,
     body: Bytes,
     now: Timestamp,
-) -> Result<Admitted, Refusal> {
+) -> Result<Admitted<'a>, Refusal> {
     let gate = entrance.gate;
     if gate.probe == Probe::Accept && is_probe(gate, headers, &body) {
         return Ok(Admitted::Probe);
@@ -68,7 +68,7 @@ pub(super) fn admit(
     let (source, name) = (gate.name.as_str(), tenant.name.as_str());
     let body_hash = door.keys.body(&body);
     let version = identity.version.as_ref();
-    Ok(Admitted::Event(Box::new(NewEvent {
+    let event = NewEvent {
         fingerprint: Fingerprint::of(&door.keys, (source, name), &identity.kind, version, Origin::Push),
         superseded: false,
         source: gate.name.clone(),
@@ -85,7 +85,8 @@ pub(super) fn admit(
         headers: kept,
         body,
         payload: identity.payload,
-    })))
+    };
+    Ok(Admitted::Event(Box::new(event), tenant))
 }
 
 /// Whether it is an empty push without any signature, as some consoles send to try a URL.

@@ -5,6 +5,7 @@
 use super::{
     address,
     problem::{Problem, Refusal},
+    share::Waiting,
 };
 use crate::{
     config::settings::{Fields, Limits, Probe, Settings, Source, SourceKind, Tenant},
@@ -41,6 +42,8 @@ pub struct Door {
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) limits: Limits,
     pub(super) keys: HashKeys,
+    /// How many pushes of one tenant may wait for the store: half of all that can, where there are others.
+    pub(super) share: usize,
 }
 
 /// One source.
@@ -61,6 +64,7 @@ pub(super) struct Resident {
     pub(super) name: TenantName,
     pub(super) token: Option<String>,
     pub(super) verifier: Verifier,
+    pub(super) waiting: Waiting,
     path_secret: Option<Secret>,
     allow_from: Vec<IpNet>,
 }
@@ -83,9 +87,11 @@ impl Door {
             .sources
             .iter()
             .map(|(name, source)| Ok((name.clone(), Gate::new(name, source)?)))
-            .collect::<Result<_, DoorError>>()?;
+            .collect::<Result<BTreeMap<_, Gate>, DoorError>>()?;
         let server = &settings.server;
-        Ok(Self { gates, trusted_proxies: server.trusted_proxies.clone(), limits: server.limits, keys })
+        let tenants: usize = gates.values().map(|gate| gate.tenants.len()).sum();
+        let share = if tenants > 1 { (server.limits.connections / 2).max(1) } else { usize::MAX };
+        Ok(Self { gates, trusted_proxies: server.trusted_proxies.clone(), limits: server.limits, keys, share })
     }
 
     /// Finds where a path leads.
@@ -162,6 +168,7 @@ impl Resident {
             name: name.clone(),
             token: tenant.enterprise_token.clone(),
             verifier,
+            waiting: Waiting::default(),
             path_secret: tenant.path_secret.clone(),
             allow_from: tenant.allow_from.clone(),
         }

@@ -85,7 +85,9 @@ impl Hooks {
             .map_err(|problem| Refusal::from(problem).closing())?;
         match admit(&door, entrance, client, &parts.headers, body, Timestamp::now())? {
             Admitted::Probe => {}
-            Admitted::Event(event) => {
+            Admitted::Event(event, tenant) => {
+                let busy = || Refusal::from(Problem::TenantBusy).after(BUSY_DELAY).closing();
+                let _place = tenant.waiting.enter(door.share).ok_or_else(busy)?;
                 let (sender, answer) = oneshot::channel();
                 self.store.offer(*event, sender).map_err(|Busy| Refusal::from(Problem::Busy).after(BUSY_DELAY))?;
                 match answer.await {

@@ -32,6 +32,7 @@ pub mod problem;
 mod pulse;
 pub mod refusing;
 pub mod serve;
+mod share;
 pub mod tls;
 mod wire;
 

@@ -67,6 +67,8 @@ problems! {
     BodyTooLarge = 413 "body_too_large" "The body is too large";
     /// The body is compressed.
     Encoding = 415 "encoding" "Content encodings are not taken";
+    /// So many pushes of this tenant wait that others would not get their turn.
+    TenantBusy = 429 "tenant_busy" "Too many requests of this tenant wait; send again later";
     /// The head is beyond its limits.
     HeadTooLarge = 431 "head_too_large" "The request head is too large";
     /// Something broke that is ours.

@@ -14,5 +14,6 @@ mod program;
 mod proxy;
 mod rabbitmq;
 mod reload;
+mod security;
 mod tidy;
 mod vendors;

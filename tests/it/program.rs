@@ -90,6 +90,11 @@ pub struct Program {
 }
 
 impl Program {
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`. Returns the moment before.
     pub fn kill(mut self) -> Instant {
         let now = Instant::now();

@@ -1,7 +1,7 @@
 //! The vendors' API clients against the stand-in: pages, errors, hostile answers.
 
 mod by_hand;
-mod documented;
+pub mod documented;
 mod easemob;
 mod hostile;
 mod laigu;

@@ -4,4 +4,4 @@ mod contract;
 mod deadlines;
 mod framing;
 mod secure;
-mod support;
+pub mod support;
