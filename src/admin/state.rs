@@ -43,8 +43,7 @@ pub struct AdminState {
 }
 
 impl AdminState {
-    /// Takes the routes' own count of conditions that missed a field over into the metrics. A reload begins it anew: the
-    /// metric then stands still until the count is past it.
+    /// Takes the routes' own count of conditions that missed a field over into the metrics.
     pub fn note_missing_fields(&self) {
         for (route, count) in self.generation.load().table.missing_fields() {
             let counter = self.metrics.missing_fields.get_or_create(&Metrics::of_route(route)).clone();

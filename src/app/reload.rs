@@ -11,7 +11,7 @@
 use crate::{
     app::fleet::{self, EmbeddedFleet, ONLY},
     app::generation::Generation,
-    config,
+    config::{self, settings::Settings},
     destinations::OutletTask,
     domain::{HashKeys, Timestamp},
     enrich::{Enricher, task::Setup},
@@ -158,7 +158,11 @@ impl Reloader {
             return Ok(Reloaded::Unchanged(before.number));
         }
         let mut next = Generation::compile(0, loaded).map_err(told)?;
-        let door = Door::new(&next.settings, self.keys).map_err(told)?;
+        next.table.count_on(&before.table);
+        let door = is_another_door(&before.settings, &next.settings)
+            .then(|| Door::new(&next.settings, self.keys))
+            .transpose()
+            .map_err(told)?;
         let known = self.keeper.with(|state| state.lanes()).await.map_err(told)?.map_err(told)?;
         fleet::same_kinds(&known, &next).map_err(ReloadError)?;
         let text = next.source.shown().to_owned();
@@ -177,7 +181,9 @@ impl Reloader {
         }
         self.enricher.configure(Setup::all(&next.settings)).await;
         self.generation.store(Arc::clone(&next));
-        self.door.store(Arc::new(door));
+        if let Some(door) = door {
+            self.door.store(Arc::new(door));
+        }
         for listener in &self.listeners {
             listener.set_limits(next.settings.server.limits);
         }
@@ -199,6 +205,13 @@ impl Reloader {
             LaneName::Router | LaneName::Morgue | LaneName::Replay(_) => Vec::new(),
         }
     }
+}
+
+/// Whether a push may be judged differently by the new settings. Secrets are compared by what they say, wherever it stands.
+fn is_another_door(before: &Settings, next: &Settings) -> bool {
+    before.sources != next.sources
+        || before.server.trusted_proxies != next.server.trusted_proxies
+        || before.server.limits != next.server.limits
 }
 
 /// Says what of a new file takes force only at the next start.

@@ -20,7 +20,10 @@ use crate::{
     },
 };
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -48,8 +51,8 @@ pub struct Entry {
     pub stop: bool,
     within: Duration,
     to: Vec<Destined>,
-    /// How often it did not match because a field was not there.
-    missing: AtomicU64,
+    /// How often it did not match because a field was not there; the next table counts on.
+    missing: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -173,6 +176,15 @@ impl Table {
         self.routes.iter().map(|entry| (&entry.name, entry.missing.load(Ordering::Relaxed)))
     }
 
+    /// Lets routes that stood in the table before count on from there.
+    pub fn count_on(&mut self, before: &Self) {
+        for entry in &mut self.routes {
+            if let Some(known) = before.routes.iter().find(|known| known.name == entry.name) {
+                entry.missing = Arc::clone(&known.missing);
+            }
+        }
+    }
+
     /// Whether the event has no type and payload, or a payload that is no JSON object.
     #[must_use]
     pub fn is_unparsable(&self, scope: &Scope<'_>) -> bool {
@@ -290,7 +302,7 @@ impl Entry {
             stop: route.stop,
             within: route.enrich_within,
             to,
-            missing: AtomicU64::new(0),
+            missing: Arc::default(),
         }
     }
 

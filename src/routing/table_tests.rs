@@ -222,6 +222,20 @@ fn a_field_that_is_not_there_is_counted() {
 }
 
 #[test]
+fn the_next_table_counts_on_where_a_route_of_that_name_left_off() {
+    let before = table(vec![route("leads", "body.tel == '1'"), route("gone", "body.tel == '1'")]);
+    let mut next = table(vec![route("new", "body.tel == '1'"), route("leads", "body.tel == '2'")]);
+    let _ = before.evaluate(&event("{}"));
+    next.count_on(&before);
+    // An event that the table before still decides is not forgotten either.
+    for table in [&next, &before] {
+        let _ = table.evaluate(&event("{}"));
+    }
+    let counts: Vec<_> = next.missing_fields().map(|(name, count)| (name.as_str(), count)).collect();
+    assert_eq!(counts, [("new", 1), ("leads", 3)]);
+}
+
+#[test]
 fn a_condition_that_fails_on_a_sample_is_warned_about() {
     let warned = |when| {
         let (_, problems) = compile(&settings(vec![route("tried", when)])).expect(when);
