@@ -134,6 +134,7 @@ pub const CRATES: &[(&str, Home)] = &[
     ("tracing_subscriber", Home::Only(&["src/telemetry.rs", "src/main.rs"])),
     ("prometheus_client", Home::Only(&["src/metrics.rs"])),
     ("rusqlite", Home::Only(&["src/journal/sqlite/"])),
+    ("mimalloc", Home::Only(&["src/main.rs"])),
 ];
 
 /// What of a file is searched.
