@@ -87,7 +87,9 @@ impl<L: Log + 'static, S: State + 'static> Fleet<L, S> {
     /// The morgue's lane, to be spawned.
     #[must_use]
     pub fn start_morgue(&self, record: LaneRecord) -> OutletTask {
-        let config = LaneConfig { common_cause: false, ..lane_config(None, &self.generation.load(), 0) };
+        let mut config = LaneConfig { common_cause: false, ..lane_config(None, &self.generation.load(), 0) };
+        // What is dead already does not get older: its cause stays.
+        config.retry.max_age = Duration::MAX;
         let (_, controls) = mpsc::channel(1);
         let view = SharedView::new(LaneName::Morgue, "", false, Timestamp::now());
         let task = self.task(record, Part::Dead, None, config, controls, view);

@@ -9,7 +9,7 @@
 //! repeats nothing.
 //!
 //! Events that wait for records hold nobody up. One whose required record cannot be had is laid on the router's own shelf
-//! with its key, and looked at again from there, until it is [`Retry::max_age`] old; then the route is a dead letter. And
+//! with its key, and looked at again from there, until it is almost [`Retry::max_age`] old; then the route is a dead letter. And
 //! when nothing more can be read because of those that wait, whoever has waited for [`HELD_MAX`] goes there too.
 
 use crate::{
@@ -313,7 +313,7 @@ impl<D: Decide> Router<D> {
         let Some(waiting) = self.waiting.remove(&ticket) else { return LaneInput::Tick };
         let age = now.since(waiting.event.received_at);
         if let Some(detail) = lacks(&waiting.needs, &parts)
-            && age < waiting.routes.retry().max_age
+            && age < patience(waiting.routes.retry().max_age)
         {
             return LaneInput::Park(ticket, detail);
         }
@@ -390,6 +390,11 @@ impl<D: Decide> Router<D> {
             }
         }
     }
+}
+
+/// How long an event waits for a required record: not quite its greatest age, so that its other routes can still deliver it.
+fn patience(max_age: Duration) -> Duration {
+    max_age - (max_age / 8).min(Duration::from_secs(3_600))
 }
 
 /// The first required record that could not be had, and why, in words for whoever looks at the shelf.

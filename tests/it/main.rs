@@ -7,6 +7,7 @@ mod crash;
 mod demo;
 mod disk;
 mod door;
+mod enrich;
 mod kafka;
 mod lane;
 mod line;

@@ -19,7 +19,7 @@ pub enum Fate {
     Delivered,
     /// Something is on its way.
     Delivering,
-    /// Something waits on the shelf for its key's turn.
+    /// Something waits on a shelf: for its key's turn, or for a record that it requires.
     Parked,
     /// Something is a dead letter.
     Dead,
@@ -88,8 +88,6 @@ pub struct Told {
     pub deliveries: Vec<DeliveryFate>,
 }
 
-const NOT_DECIDED: Told = Told { fate: Fate::Received, decided: None, deliveries: Vec::new() };
-
 impl Queries {
     /// Tells what became of some events, by event.
     ///
@@ -106,7 +104,7 @@ impl Queries {
             for event in events {
                 let one = match decisions.remove(event) {
                     Some(decided) => lanes.told(connection, decided)?,
-                    None => NOT_DECIDED,
+                    None => lanes.not_decided(connection, *event)?,
                 };
                 told.insert(*event, one);
             }
@@ -124,6 +122,14 @@ impl Lanes {
 
     fn has_decided(&self, event: Offset) -> bool {
         self.find(&LaneName::Router).is_some_and(|(_, record)| is_settled(&record.progress, event, None))
+    }
+
+    /// An event without a decision: it waits for its turn, or on the router's shelf for a record that it requires.
+    fn not_decided(&self, connection: &Connection, event: Offset) -> rusqlite::Result<Told> {
+        let parked =
+            self.has_decided(event) && self.delivery(connection, &LaneName::Router, event, None)? == Fate::Parked;
+        let fate = if parked { Fate::Parked } else { Fate::Received };
+        Ok(Told { fate, decided: None, deliveries: Vec::new() })
     }
 
     fn told(&self, connection: &Connection, decided: Decided) -> rusqlite::Result<Told> {
