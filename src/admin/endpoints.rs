@@ -2,7 +2,7 @@
 //!
 //! The router is made from [`TABLE`], `openapi.json` is tested against it, and the tests of roles go through it.
 
-use super::{AdminState, access, dead_letters, destinations, events, probes, problem::Problem, routes};
+use super::{AdminState, access, dead_letters, destinations, events, probes, problem::Problem, reconciles, routes};
 use crate::config::settings::Role;
 use axum::{
     Router,
@@ -42,6 +42,10 @@ enum Answer {
     Resume,
     Routes,
     Reload,
+    Reconciles,
+    Reconcile,
+    ReconcileBegin,
+    ReconcileCancel,
 }
 
 const fn read(path: &'static str, answer: Answer) -> Endpoint {
@@ -77,6 +81,10 @@ pub const TABLE: &[Endpoint] = &[
     act("/api/v1/destinations/{name}/resume", Answer::Resume),
     read("/api/v1/routes", Answer::Routes),
     own("/api/v1/routes/reload", Answer::Reload),
+    read("/api/v1/reconciles", Answer::Reconciles),
+    own("/api/v1/reconciles", Answer::ReconcileBegin),
+    read("/api/v1/reconciles/{id}", Answer::Reconcile),
+    own("/api/v1/reconciles/{id}/cancel", Answer::ReconcileCancel),
 ];
 
 /// The router of the whole table.
@@ -114,6 +122,10 @@ fn answer(answer: Answer) -> MethodRouter<Arc<AdminState>> {
         Answer::Resume => post(destinations::resume),
         Answer::Routes => get(routes::list),
         Answer::Reload => post(routes::reload),
+        Answer::Reconciles => get(reconciles::list),
+        Answer::Reconcile => get(reconciles::one),
+        Answer::ReconcileBegin => post(reconciles::begin),
+        Answer::ReconcileCancel => post(reconciles::cancel),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod lists;
 pub mod lockout;
 pub mod probes;
 pub mod problem;
+pub mod reconciles;
 pub mod routes;
 pub mod state;
 pub mod timeline;

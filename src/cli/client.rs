@@ -61,7 +61,7 @@ impl Client {
 
     /// The status of a path that needs no token.
     pub(super) async fn status_of(&self, path: &str) -> anyhow::Result<u16> {
-        let (status, _) = self.call(Method::GET, &[path], &[], false).await?;
+        let (status, _) = self.call(Method::GET, &[path], &[], None, false).await?;
         Ok(status.as_u16())
     }
 
@@ -98,9 +98,24 @@ impl Client {
         self.api(Method::POST, path, &[]).await
     }
 
+    /// The same, with what is asked for in a body.
+    pub(super) async fn post_json(&self, path: &[&str], body: &Value) -> anyhow::Result<String> {
+        self.api_with(Method::POST, path, &[], Some(body)).await
+    }
+
     async fn api(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<String> {
+        self.api_with(method, path, query, None).await
+    }
+
+    async fn api_with(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<String> {
         let path: Vec<&str> = ["api", "v1"].iter().chain(path).copied().collect();
-        let (status, text) = self.call(method, &path, query, true).await?;
+        let (status, text) = self.call(method, &path, query, body, true).await?;
         if status.is_success() {
             return Ok(text);
         }
@@ -122,6 +137,7 @@ impl Client {
         method: Method,
         path: &[&str],
         query: &[(&str, String)],
+        body: Option<&Value>,
         authorised: bool,
     ) -> anyhow::Result<(StatusCode, String)> {
         let mut url = self.base.clone();
@@ -132,6 +148,9 @@ impl Client {
         let mut request = self.http.request(method, url).query(query);
         if let Some(token) = self.token.as_ref().filter(|_| authorised) {
             request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
         }
         let unreachable = |error: reqwest::Error| Unreachable {
             at: self.base.to_string().trim_end_matches('/').to_owned(),

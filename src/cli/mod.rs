@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod healthcheck;
 mod output;
+mod reconcile;
 #[cfg(test)]
 mod reference;
 mod routes;
@@ -97,6 +98,8 @@ enum Command {
     Destinations(destinations::DestinationsArgs),
     /// The routes in force, with what they took
     Routes(routes::RoutesArgs),
+    /// Fetch pushes that never came, of a stretch of history
+    Reconcile(reconcile::ReconcileArgs),
     /// The vendors' APIs by hand
     Api(api::ApiArgs),
     /// A stand-in for the vendors' APIs, to try things against
@@ -146,6 +149,7 @@ async fn dispatch(global: &Global, command: Command) -> anyhow::Result<Status> {
         Command::DeadLetters(args) => dead_letters::run(global, &args).await,
         Command::Destinations(args) => destinations::run(global, &args).await,
         Command::Routes(args) => routes::run(global, &args).await,
+        Command::Reconcile(args) => reconcile::run(global, &args).await,
         Command::Api(args) => run_api(global, &args).await,
         Command::Sandbox(args) => sandbox::run(&args).await,
         Command::Healthcheck(args) => healthcheck::run(global, &args).await,

@@ -23,7 +23,7 @@ const BUSY_MAX: u32 = 50;
 /// What a feed has come upon so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
-    /// Records that the vendor showed, repeats of overlapping windows too.
+    /// Records that the vendor showed and whose fate is known; repeats of overlapping windows count again.
     pub found: u64,
     /// Of them, those that the log had not seen: events now.
     pub emitted: u64,
@@ -31,6 +31,19 @@ pub struct Counts {
     pub known: u64,
     /// Of them, those that are no event: without key or version.
     pub passed_over: u64,
+}
+
+impl Counts {
+    /// The sum of two.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            found: self.found + other.found,
+            emitted: self.emitted + other.emitted,
+            known: self.known + other.known,
+            passed_over: self.passed_over + other.passed_over,
+        }
+    }
 }
 
 /// How a watermark was stored.
@@ -143,7 +156,7 @@ impl FeedTask {
         match self.lists.next(reading).await {
             Ok(page) => {
                 self.paces.iter().for_each(Pace::answered);
-                self.counts.found += page.found.len() as u64 + page.passed_over;
+                self.counts.found += page.passed_over;
                 self.counts.passed_over += page.passed_over;
                 hand.found = page.found.into();
                 (self.told)(self.counts, None);
@@ -196,7 +209,10 @@ impl FeedTask {
         for (found, ended) in open {
             match ended.await {
                 Ok(Answer::Stored) => self.emitted(&found),
-                Ok(Answer::Duplicate) => self.counts.known += 1,
+                Ok(Answer::Duplicate) => {
+                    self.counts.found += 1;
+                    self.counts.known += 1;
+                }
                 Ok(Answer::Full { .. }) => kept.push_back(found),
                 Ok(Answer::Stopped) | Err(_) => return Err(Gone),
             }
@@ -208,6 +224,7 @@ impl FeedTask {
     }
 
     fn emitted(&mut self, found: &Found) {
+        self.counts.found += 1;
         self.counts.emitted += 1;
         let Some(metrics) = &self.metrics else { return };
         let labels = self.labels();

@@ -1,10 +1,11 @@
 //! One tenant's lists: a page of records, each made into an event in the shape of a push; or what went wrong.
 
 use super::{Class, Place};
+use crate::vendors::http::{Error as HttpError, Options};
 use crate::{
     config::settings::{self, SourceKind, Tenant},
     core::reconcile::{Trouble, Window},
-    domain::{Chain, Fingerprint, Headers, NewEvent, Origin, Timestamp, Version},
+    domain::{Chain, Fingerprint, HashKeys, Headers, NewEvent, Origin, Timestamp, Version},
     vendors::{
         self,
         action::Action,
@@ -12,7 +13,6 @@ use crate::{
             self,
             api::sessions::{PER_PAGE_DEFAULT, SessionFilter, SessionPull, Span},
         },
-        http,
         laigu::{
             self,
             api::{
@@ -27,8 +27,6 @@ use crate::{
 };
 use bytes::Bytes;
 use std::time::Duration;
-
-use crate::domain::HashKeys;
 
 /// The lists of one tenant.
 #[derive(Debug, Clone)]
@@ -101,11 +99,11 @@ impl Lists {
     /// The lists of a tenant that has an `api`.
     ///
     /// # Errors
-    /// [`http::Error`] when the API may not be called as configured.
-    pub fn new(place: Place, kind: SourceKind, tenant: &Tenant, keys: HashKeys) -> Result<Self, http::Error> {
-        let missing = http::Error::Setup("the tenant has no `api`, or no number for it");
+    /// [`HttpError`] when the API may not be called as configured.
+    pub fn new(place: Place, kind: SourceKind, tenant: &Tenant, keys: HashKeys) -> Result<Self, HttpError> {
+        let missing = HttpError::Setup("the tenant has no `api`, or no number for it");
         let Some(settings) = &tenant.api else { return Err(missing) };
-        let options = http::Options::configured();
+        let options = Options::configured();
         let api = match (kind, tenant.enterprise_id, &tenant.tenant_id) {
             (SourceKind::EasemobKefu, _, Some(id)) => Api::Easemob(easemob::api::Api::new(settings, id, options)?),
             (SourceKind::Laigu | SourceKind::Meiqia, Some(id), _) => Api::Laigu(laigu_api(settings, id, options)?),
@@ -244,7 +242,7 @@ impl Lists {
     }
 }
 
-fn laigu_api(api: &settings::Api, id: u64, options: http::Options) -> Result<laigu::api::Api, http::Error> {
+fn laigu_api(api: &settings::Api, id: u64, options: Options) -> Result<laigu::api::Api, HttpError> {
     laigu::api::Api::new(api, id, options, Paging::default())
 }
 
@@ -261,86 +259,11 @@ const fn trouble(action: Action) -> Trouble {
 }
 
 fn laigu_failure(action: Action, error: &laigu::api::error::ApiError) -> Failure {
-    use laigu::api::error::{ApiError, Errno};
-    let (errno, retry_after) = match error {
-        ApiError::Refused { errno, .. } => {
-            let errno = match errno {
-                Errno::AuthenticationFailed => "10011",
-                Errno::UrlWrong => "10012",
-                Errno::LimitTooLarge => "10013",
-                Errno::TooManyCalls => "10014",
-                Errno::Internal => "10015",
-                Errno::ParameterInvalid => "10016",
-                Errno::Other(_) => "other",
-            };
-            (errno, None)
-        }
-        ApiError::Status { status, retry_after } => (status_word(*status), *retry_after),
-        ApiError::NotFound => ("http_404", None),
-        ApiError::NoResult => ("no_result", None),
-        ApiError::Shape(_) => ("shape", None),
-        ApiError::Paging(_) => ("paging", None),
-        ApiError::Http(error) => (http_word(error), None),
-    };
-    Failure { trouble: trouble(action), retry_after, errno, words: Chain(error).to_string() }
+    let words = Chain(error).to_string();
+    Failure { trouble: trouble(action), retry_after: error.retry_after(), errno: error.word(), words }
 }
 
 fn easemob_failure(action: Action, error: &easemob::api::error::ApiError) -> Failure {
-    use easemob::api::error::{ApiError, Code};
-    let (errno, retry_after) = match error {
-        ApiError::Refused { code: Code::Other(_), .. } => ("other", None),
-        ApiError::Refused { code, .. } => {
-            let known = Code::ALL.iter().position(|known| known == code);
-            (known.and_then(|index| EASEMOB_WORDS.get(index)).copied().unwrap_or("other"), None)
-        }
-        ApiError::Status { status, retry_after } => (status_word(*status), *retry_after),
-        ApiError::Shape(_) => ("shape", None),
-        ApiError::Paging(_) => ("paging", None),
-        ApiError::Token(_) => ("token", None),
-        ApiError::Http(error) => (http_word(error), None),
-    };
-    Failure { trouble: trouble(action), retry_after, errno, words: Chain(error).to_string() }
-}
-
-/// The codes of [`easemob::api::error::Code::ALL`], in its order.
-const EASEMOB_WORDS: [&str; 18] = [
-    "API_001", "API_002", "API_003", "API_004", "API_020", "API_101", "API_102", "API_103", "API_104", "API_105",
-    "API_106", "API_107", "API_108", "API_109", "API_110", "API_111", "API_112", "API_400",
-];
-
-const fn status_word(status: u16) -> &'static str {
-    match status {
-        401 => "http_401",
-        403 => "http_403",
-        404 => "http_404",
-        429 => "http_429",
-        400..=499 => "http_4xx",
-        500..=599 => "http_5xx",
-        _ => "http_other",
-    }
-}
-
-const fn http_word(error: &http::Error) -> &'static str {
-    match error {
-        http::Error::NotSent(_) => "unreachable",
-        http::Error::Broken(_) => "broken",
-        http::Error::Deadline(_) => "deadline",
-        http::Error::Redirect(_) => "redirect",
-        http::Error::Refused(_) | http::Error::Setup(_) => "setup",
-        http::Error::TooLarge | http::Error::TooDeep | http::Error::Garbled(_) | http::Error::NotJson(_) => {
-            "unreadable"
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::EASEMOB_WORDS;
-    use crate::vendors::easemob::api::error::Code;
-
-    #[test]
-    fn every_code_of_easemob_has_its_word() {
-        let words: Vec<_> = Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
-        assert_eq!(words, EASEMOB_WORDS);
-    }
+    let words = Chain(error).to_string();
+    Failure { trouble: trouble(action), retry_after: error.retry_after(), errno: error.word(), words }
 }

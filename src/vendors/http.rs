@@ -128,6 +128,33 @@ impl Error {
             Self::Redirect(_) | Self::TooLarge | Self::Garbled(_) | Self::NotJson(_) | Self::TooDeep => Reached::Yes,
         }
     }
+
+    /// A word for it, of a closed set: for a metric.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::NotSent(_) => "unreachable",
+            Self::Broken(_) => "broken",
+            Self::Deadline(_) => "deadline",
+            Self::Redirect(_) => "redirect",
+            Self::Refused(_) | Self::Setup(_) => "setup",
+            Self::TooLarge | Self::TooDeep | Self::Garbled(_) | Self::NotJson(_) => "unreadable",
+        }
+    }
+}
+
+/// A word for an HTTP status that is no success, of a closed set: for a metric.
+#[must_use]
+pub const fn status_word(status: u16) -> &'static str {
+    match status {
+        401 => "http_401",
+        403 => "http_403",
+        404 => "http_404",
+        429 => "http_429",
+        400..=499 => "http_4xx",
+        500..=599 => "http_5xx",
+        _ => "http_other",
+    }
 }
 
 /// The client for one base URL; cheap to clone, keeps connections.

@@ -14,6 +14,7 @@ mod line;
 mod program;
 mod proxy;
 mod rabbitmq;
+mod reconcile;
 mod reload;
 mod security;
 mod tidy;

@@ -174,8 +174,10 @@ pub struct Feed {
     /// Everything before it is in the log; durable.
     mark: Option<Timestamp>,
     stage: Stage,
-    /// Failures since a page came, for the pauses.
+    /// Failures of one kind since a page came, for the pauses.
     failures: u32,
+    /// Whether those were refusals of our credentials.
+    barred: bool,
     /// Failures of an unknown kind since a page came.
     unknown: u32,
     /// When the sweep in hand began.
@@ -186,7 +188,7 @@ impl Feed {
     /// Takes up at a stored watermark, or at the beginning.
     #[must_use]
     pub fn new(rules: Rules, mark: Option<Timestamp>, now: Timestamp) -> Self {
-        Self { rules, mark, stage: Stage::Idle(now), failures: 0, unknown: 0, began: now }
+        Self { rules, mark, stage: Stage::Idle(now), failures: 0, barred: false, unknown: 0, began: now }
     }
 
     /// Everything before this time is in the log.
@@ -321,6 +323,10 @@ impl Feed {
             Trouble::Passing | Trouble::Unknown => (PAUSE_MIN, PAUSE_MAX),
             Trouble::Barred => (BARRED_MIN, BARRED_MAX),
         };
+        if self.barred != (trouble == Trouble::Barred) {
+            // Another kind of failure begins with its own first pause.
+            (self.barred, self.failures) = (trouble == Trouble::Barred, 0);
+        }
         let pause = min.saturating_mul(1 << self.failures.min(16)).min(max);
         self.failures += 1;
         self.stage = Stage::Resting(window, now.plus(self.jittered(pause)));

@@ -114,6 +114,8 @@ fn pauses_grow_to_a_bound_and_end_with_a_page() {
         step(&mut feed, 10_000, Input::Page { drained_to: at(6_400), last: false });
         step(&mut feed, 10_000, Input::Appended);
         assert!(within(pause(&mut feed, trouble), first));
+        let (other, its_first) = if first == 1_000 { (Trouble::Barred, 5_000) } else { (Trouble::Passing, 1_000) };
+        assert!(within(pause(&mut feed, other), its_first), "another kind of failure has its own first pause");
     }
 }
 

@@ -27,6 +27,15 @@ macro_rules! codes {
                 }
             }
 
+            /// The code, or `other`: of a closed set, for a metric.
+            #[must_use]
+            pub const fn word(&self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                    Self::Other(_) => "other",
+                }
+            }
+
             /// Finds a code in a text: by itself, or by the words that the vendor's page gives with it.
             #[must_use]
             pub fn find(text: &str) -> Option<Self> {
@@ -148,6 +157,30 @@ pub enum ApiError {
     /// No answer, or none that can be read.
     #[error("cannot ask Easemob")]
     Http(#[from] http::Error),
+}
+
+impl ApiError {
+    /// The vendor's code for it, or a word where there is none, of a closed set: for a metric.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Refused { code, .. } => code.word(),
+            Self::Status { status, .. } => http::status_word(*status),
+            Self::Shape(_) => "shape",
+            Self::Paging(_) => "paging",
+            Self::Token(_) => "token",
+            Self::Http(error) => error.word(),
+        }
+    }
+
+    /// When the vendor wants to be asked again.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }
 
 /// A page that could not be had, and what follows from it.

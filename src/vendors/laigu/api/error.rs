@@ -129,6 +129,39 @@ pub enum ApiError {
     Http(#[from] http::Error),
 }
 
+impl ApiError {
+    /// The vendor's number for it, or a word where there is none, of a closed set: for a metric.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Refused { errno, .. } => match errno {
+                Errno::AuthenticationFailed => "10011",
+                Errno::UrlWrong => "10012",
+                Errno::LimitTooLarge => "10013",
+                Errno::TooManyCalls => "10014",
+                Errno::Internal => "10015",
+                Errno::ParameterInvalid => "10016",
+                Errno::Other(_) => "other",
+            },
+            Self::Status { status, .. } => http::status_word(*status),
+            Self::NotFound => "http_404",
+            Self::NoResult => "no_result",
+            Self::Shape(_) => "shape",
+            Self::Paging(_) => "paging",
+            Self::Http(error) => error.word(),
+        }
+    }
+
+    /// When the vendor wants to be asked again.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
 /// Says what follows from a failed call. Pure: the callers own the retries, and how many.
 #[must_use]
 pub const fn classify(error: &ApiError) -> Action {

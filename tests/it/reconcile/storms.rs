@@ -1,0 +1,51 @@
+//! The vendor's API at its worst: the program goes on, and finds everything when it is over.
+
+use super::{BOTH, Stage, plan, truth::Truth};
+use laigu_router::sandbox::{
+    faults::{Endpoint, Fault},
+    push::Mix,
+};
+
+#[test]
+fn a_storm_of_refusals_ends_and_everything_is_found() {
+    let stage = Stage::new(plan(60, 40, 0), "100/s", BOTH);
+    let faults = stage.sandbox.faults();
+    faults.plan(None, 4, Fault::Errno(10014));
+    faults.plan(None, 3, Fault::Errno(10015));
+    faults.plan(None, 3, Fault::Errno(10016));
+    faults.plan(Some(Endpoint::ClientsUpdated), 2, Fault::Status(500));
+    faults.plan(Some(Endpoint::Conversations), 1, Fault::Truncated);
+    faults.plan(None, 1, Fault::Html);
+    faults.plan(Some(Endpoint::ClientsUpdated), 1, Fault::Status(401));
+    faults.plan(Some(Endpoint::Conversations), 1, Fault::Errno(10011));
+    let program = stage.home.start();
+    let pushes = stage.pushes(Mix { dropped: 20, ..Mix::default() });
+    stage.send(&pushes);
+    stage.wait_for_all(&program, &pushes);
+    stage.settle(&program);
+    let truth = stage.sandbox.with_world(|world| Truth::of(world, &pushes));
+    truth.each_once(&stage.delivered());
+    for errno in ["10014", "10015", "10016", "http_5xx", "http_401", "10011"] {
+        let label = format!("errno=\"{errno}\"");
+        assert!(program.metric("laigu_router_reconcile_errors_total", &[&label]) > 0.0, "{errno}");
+    }
+}
+
+#[test]
+fn while_credentials_are_refused_pushes_are_taken_and_the_api_is_asked_rarely() {
+    let stage = Stage::new(plan(20, 10, 0), "100/s", BOTH);
+    stage.sandbox.faults().plan(None, u32::MAX, Fault::Errno(10011));
+    let program = stage.home.start();
+    let pushes = stage.pushes(Mix::default());
+    stage.send(&pushes);
+    program.wait_for("laigu_router_delivered_total", &[], pushes.len() as f64);
+    assert!(stage.sandbox.calls(Endpoint::ClientsUpdated) <= 3, "{}", stage.sandbox.calls(Endpoint::ClientsUpdated));
+    assert!(stage.home.log().contains("refuses our credentials"), "{}", stage.home.log());
+    // Whoever corrects the file is served at once.
+    stage.sandbox.faults().clear();
+    stage.rewrite("90/s", BOTH);
+    stage.settle(&program);
+    let truth = stage.sandbox.with_world(|world| Truth::of(world, &pushes));
+    truth.each_once(&stage.delivered());
+    assert_eq!(program.metric("laigu_router_reconcile_found_total", &[]), 0.0, "all of it had been pushed");
+}
