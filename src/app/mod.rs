@@ -57,10 +57,7 @@ use crate::{
         writer::{self, Writer},
     },
     metrics::Metrics,
-    reconcile::{
-        jobs::Jobs,
-        schedule::{Paces, Schedule},
-    },
+    reconcile::{jobs::Jobs, schedule::Schedule},
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -161,7 +158,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let mut tasks = JoinSet::new();
     let (enricher, asked) = Enricher::channel();
     let gates = Gates::default();
-    let enriching = enrich::task::Task::new(asked, Setup::all(&settings), keys, gates, Arc::clone(&metrics));
+    let enriching = enrich::task::Task::new(asked, Setup::all(&settings), keys, gates.clone(), Arc::clone(&metrics));
     let stop = lanes_stop.clone();
     tasks.spawn(async move { enriching.run(stop).await });
     for record in records {
@@ -191,9 +188,9 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let hooks_control = serve::Control::new(settings.server.limits);
     let admin_control = serve::Control::new(settings.server.limits);
     let door = Arc::new(ArcSwap::from_pointee(door));
-    let (accept, paces): (Arc<dyn Accept>, _) = (Arc::new(writer.clone()), Paces::default());
-    let jobs = Jobs::new(back_fills, keeper.clone(), keys, Arc::clone(&accept), paces.clone());
-    let schedule = Schedule::new(keys, accept, keeper.clone(), Arc::clone(&metrics), paces);
+    let accept: Arc<dyn Accept> = Arc::new(writer.clone());
+    let jobs = Jobs::new(back_fills, keeper.clone(), keys, Arc::clone(&accept), gates.clone());
+    let schedule = Schedule::new(keys, accept, keeper.clone(), Arc::clone(&metrics), gates);
     tasks.spawn(feeds::read(schedule, jobs.clone(), routes.subscribe(), lanes_stop.clone()));
     let (spawn, spawned) = mpsc::channel(SPAWNS);
     let reloader = Reloader {

@@ -75,8 +75,8 @@ pub struct FeedTask {
     pub writer: Arc<dyn Accept>,
     /// Where its watermark goes.
     pub store: Store,
-    /// The turns it takes, one after the other.
-    pub paces: Vec<Pace>,
+    /// The turns it takes.
+    pub pace: Pace,
     /// What is counted; `None` for history, where everything is late.
     pub metrics: Option<Arc<Metrics>>,
     /// What it has come upon.
@@ -150,12 +150,10 @@ impl FeedTask {
 
     async fn ask(&mut self, hand: &mut Hand) -> Input {
         let Some(reading) = &mut hand.reading else { return Input::Failed(Trouble::Final) };
-        for pace in &self.paces {
-            pace.turn().await;
-        }
+        self.pace.turn().await;
         match self.lists.next(reading).await {
             Ok(page) => {
-                self.paces.iter().for_each(Pace::answered);
+                self.pace.answered();
                 self.counts.found += page.passed_over;
                 self.counts.passed_over += page.passed_over;
                 hand.found = page.found.into();
@@ -167,8 +165,10 @@ impl FeedTask {
     }
 
     fn failed(&self, failure: &Failure) -> Input {
-        if failure.trouble == Trouble::TooOften {
-            self.paces.iter().for_each(|pace| pace.limited(failure.retry_after));
+        match failure.trouble {
+            Trouble::TooOften => self.pace.limited(failure.retry_after),
+            Trouble::Barred => self.pace.refused(),
+            Trouble::GoneBack | Trouble::Passing | Trouble::Unknown | Trouble::Final => {}
         }
         if let Some(metrics) = &self.metrics {
             let Place { source, tenant } = self.lists.place();

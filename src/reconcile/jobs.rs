@@ -8,12 +8,13 @@ use super::{
     feed::{Counts, FeedTask, Store, Stored},
     lists::Lists,
     pace::Pace,
-    schedule::{Paces, stored},
+    schedule::stored,
 };
 use crate::{
     config::settings::{Rate, Settings, SourceKind, Tenant},
     core::reconcile::{End, Feed, Rules, Span, Window},
     domain::{HashKeys, SourceName, TenantName, Timestamp},
+    enrich::gates::Gates,
     ingress::Accept,
     journal::sqlite::state::SqliteState,
     lanes::keeper::Keeper,
@@ -138,7 +139,7 @@ struct Inner {
     keys: HashKeys,
     writer: Arc<dyn Accept>,
     keeper: Keeper<SqliteState>,
-    paces: Paces,
+    gates: Gates,
     book: Mutex<Book>,
 }
 
@@ -158,7 +159,7 @@ impl Jobs {
         keeper: Keeper<SqliteState>,
         keys: HashKeys,
         writer: Arc<dyn Accept>,
-        paces: Paces,
+        gates: Gates,
     ) -> Self {
         let mut jobs = BTreeMap::new();
         for (id, text) in stored {
@@ -168,7 +169,7 @@ impl Jobs {
             }
         }
         let book = Mutex::new(Book { jobs, ..Book::default() });
-        Self { inner: Arc::new(Inner { keys, writer, keeper, paces, book }) }
+        Self { inner: Arc::new(Inner { keys, writer, keeper, gates, book }) }
     }
 
     /// Takes settings into force: running jobs whose tenant changed go on with the new ones.
@@ -352,8 +353,8 @@ async fn run(jobs: Jobs, job: Job, kind: SourceKind, tenant: Tenant) {
         }
     };
     let Some(api) = &tenant.api else { return };
-    let own = job.request.rate.map(|(count, millis)| Pace::at(Rate { count, per: Duration::from_millis(millis) }));
-    let paces: Vec<Pace> = own.into_iter().chain([inner.paces.of(&place, api.rate)]).collect();
+    let own = job.request.rate.map(|(count, millis)| Rate { count, per: Duration::from_millis(millis) });
+    let pace = Pace::new(inner.gates.of(&place.source, &place.tenant, api.rate), own);
     let window = Window { from: Timestamp::from_millis(job.request.from), to: Timestamp::from_millis(job.to) };
     info!(id = job.id, place = %place, from = %window.from, to = %window.to, "a back-fill reads");
     for list in job.lists.iter().filter(|list| !list.done) {
@@ -375,7 +376,7 @@ async fn run(jobs: Jobs, job: Job, kind: SourceKind, tenant: Tenant) {
             lists: Arc::clone(&lists),
             writer: Arc::clone(&inner.writer),
             store: store(Arc::clone(inner), job.id, class),
-            paces: paces.clone(),
+            pace: pace.clone(),
             metrics: None,
             counts: list.counts,
             told: Box::new(told),

@@ -165,7 +165,7 @@ impl Lists {
                     pull.next_page().await.map_err(|stopped| easemob_failure(stopped.action, &stopped.source))?;
                 let records = page.map(|page| page.records).unwrap_or_default();
                 // Sessions come by their end, but a page says nothing of the ones of the same second.
-                let drained_to = if pull.is_done() { window.to } else { window.from };
+                let drained_to = if pull.is_drained() { window.to } else { window.from };
                 Ok(self.page(window, drained_to, &records, easemob::found::session, Origin::Poll))
             }
             (List::AgentOnline, Api::Laigu(api)) => {

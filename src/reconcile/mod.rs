@@ -5,7 +5,7 @@
 //! - [`feed`] carries out what the schedule of one list asks for ([`crate::core::reconcile`]): pages, appends, watermarks.
 //! - [`schedule`] keeps one feed running for each list that `routes.yaml` asks for, through reloads.
 //! - [`jobs`] read a stretch of history on request, once, by feeds of their own.
-//! - [`pace`] is one tenant's share of its API's rate.
+//! - [`pace`] takes turns at the tenant's gate, which lookups for events go through, too: reading has half of its rate.
 //!
 //! What is lost at which crash: nothing. Records are appended first, through the writer that also takes pushes; when they
 //! are durable, the watermark is moved; when that is durable, the next page is asked for. A crash anywhere reads a stretch

@@ -10,19 +10,16 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    config::settings::{Api, Rate, Settings, SourceKind, Tenant},
+    config::settings::{Api, Settings, SourceKind, Tenant},
     core::reconcile::{Feed, Rules, Span},
     domain::{HashKeys, Timestamp},
+    enrich::gates::Gates,
     ingress::Accept,
     journal::{State, WriteError},
     lanes::keeper::Keeper,
     metrics::Metrics,
 };
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
@@ -45,23 +42,6 @@ struct Wanted {
     rules: Rules,
 }
 
-/// The turns of each tenant.
-#[derive(Debug, Clone, Default)]
-pub struct Paces(Arc<Mutex<BTreeMap<Place, (Rate, Pace)>>>);
-
-impl Paces {
-    /// A tenant's turns: new ones when its rate has changed.
-    #[must_use]
-    pub fn of(&self, place: &Place, rate: Rate) -> Pace {
-        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, pace) = paces.entry(place.clone()).or_insert_with(|| (rate, Pace::background(rate)));
-        if *known != rate {
-            (*known, *pace) = (rate, Pace::background(rate));
-        }
-        pace.clone()
-    }
-}
-
 /// The feeds of one process.
 pub struct Schedule<S> {
     /// The store's keys.
@@ -72,8 +52,8 @@ pub struct Schedule<S> {
     pub keeper: Keeper<S>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// The turns of each tenant.
-    pub paces: Paces,
+    /// The gates before the tenants' APIs.
+    pub gates: Gates,
     running: BTreeMap<(Place, Class), (Wanted, AbortOnDropHandle<()>)>,
 }
 
@@ -85,9 +65,9 @@ impl<S: State + 'static> Schedule<S> {
         writer: Arc<dyn Accept>,
         keeper: Keeper<S>,
         metrics: Arc<Metrics>,
-        paces: Paces,
+        gates: Gates,
     ) -> Self {
-        Self { keys, writer, keeper, metrics, paces, running: BTreeMap::new() }
+        Self { keys, writer, keeper, metrics, gates, running: BTreeMap::new() }
     }
 
     /// Runs the feeds that the settings ask for, and no others.
@@ -143,7 +123,7 @@ impl<S: State + 'static> Schedule<S> {
             lists,
             writer: Arc::clone(&self.writer),
             store: store(self.keeper.clone(), feed.clone()),
-            paces: vec![self.paces.of(place, rate)],
+            pace: Pace::new(self.gates.of(&place.source, &place.tenant, rate), None),
             metrics: Some(Arc::clone(&self.metrics)),
             counts: Counts::default(),
             told: Box::new(|_, _| {}),

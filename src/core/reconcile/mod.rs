@@ -21,8 +21,9 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// The first pause after the vendor refused our credentials; each next one is twice as long.
 const BARRED_MIN: Duration = Duration::from_secs(5);
-/// The longest of those: a tenant whose credentials come right again is served within this.
-const BARRED_MAX: Duration = Duration::from_secs(600);
+/// The longest of those: a tenant whose credentials come right again is served within this. The tenant's gate lets fewer
+/// calls through meanwhile.
+const BARRED_MAX: Duration = Duration::from_secs(60);
 /// How often a failure is tried again that the vendor documents nowhere.
 const FEW: u32 = 5;
 /// The pause before what found no room is handed over again.

@@ -104,7 +104,7 @@ fn pause(feed: &mut Feed, trouble: Trouble) -> i64 {
 
 #[test]
 fn pauses_grow_to_a_bound_and_end_with_a_page() {
-    for (trouble, first, longest) in [(Trouble::Passing, 1_000, 300_000), (Trouble::Barred, 5_000, 600_000)] {
+    for (trouble, first, longest) in [(Trouble::Passing, 1_000, 300_000), (Trouble::Barred, 5_000, 60_000)] {
         let mut feed = ongoing(None);
         step(&mut feed, 10_000, Input::Tick);
         let pauses: Vec<i64> = (0..14).map(|_| pause(&mut feed, trouble)).collect();

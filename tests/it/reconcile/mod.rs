@@ -56,10 +56,12 @@ impl Stage {
 
     /// Lets the program ask for something else, as an editor would.
     fn rewrite(&self, rate: &str, feeds: &str) {
+        self.edit(|text| [&text[..text.find("sources:").unwrap()], &routes(&self.sandbox, rate, feeds)].concat());
+    }
+
+    fn edit(&self, change: impl FnOnce(String) -> String) {
         let file = self.home.path("routes.yaml");
-        let head = fs::read_to_string(&file).unwrap();
-        let head = &head[..head.find("sources:").unwrap()];
-        fs::write(self.home.path("new.yaml"), [head, &routes(&self.sandbox, rate, feeds)].concat()).unwrap();
+        fs::write(self.home.path("new.yaml"), change(fs::read_to_string(&file).unwrap())).unwrap();
         fs::rename(self.home.path("new.yaml"), file).unwrap();
     }
 

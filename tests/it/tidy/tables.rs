@@ -51,7 +51,7 @@ pub const LAYERS: &[Layer] = &[
     // Stages.
     layer("ingress::*", "src/ingress/", &[BASE, &["vendors"]]),
     layer("lanes", "src/lanes/", &[BASE, &["destinations::*", "routing", "vendors", "enrich"]]),
-    layer("reconcile", "src/reconcile/", &[BASE, &["journal::sqlite", "vendors", "lanes"]]),
+    layer("reconcile", "src/reconcile/", &[BASE, &["journal::sqlite", "vendors", "enrich", "lanes"]]),
     // The program's handles: what runs, by name. The admin API steers through them; `app` itself is above it.
     layer("app::*", "src/app/", &[BASE, PARTS, &["ingress::*", "lanes", "reconcile"]]),
     layer("admin", "src/admin/", &[BASE, PARTS, &["ingress::*", "lanes", "reconcile", "app::*"]]),

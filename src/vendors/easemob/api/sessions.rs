@@ -206,12 +206,6 @@ impl SessionPull {
         }
     }
 
-    /// Whether the last page has been read.
-    #[must_use]
-    pub const fn is_done(&self) -> bool {
-        self.done
-    }
-
     /// The records one by one; makes pages smaller by itself, ends at any other error.
     pub fn records(self) -> impl Stream<Item = Result<Record<Session>, Stopped>> + Send {
         let pages = stream::try_unfold(self, |mut pull| async move {
