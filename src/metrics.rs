@@ -146,6 +146,16 @@ pub struct Metrics {
     pub lag_events: Family<OfDestination, Gauge>,
     /// The age of the oldest of them.
     pub lag_seconds: Family<OfDestination, Gauge<f64, AtomicU64>>,
+    /// Connections to RabbitMQ, or Kafka producers, opened.
+    pub client_sessions: Family<OfDestination, Counter>,
+    /// Records inside librdkafka, queued or on the wire.
+    pub kafka_queued_records: Family<OfDestination, Gauge>,
+    /// Their bytes.
+    pub kafka_queued_bytes: Family<OfDestination, Gauge>,
+    /// Kafka brokers that we hold a connection to.
+    pub kafka_brokers_up: Family<OfDestination, Gauge>,
+    /// How long the slowest of them takes to answer, on average.
+    pub kafka_round_trip_seconds: Family<OfDestination, Gauge<f64, AtomicU64>>,
     /// 1 for the state that a destination is in.
     pub destination_state: Family<OfState, Gauge>,
     /// Events that are not decided yet.
@@ -199,6 +209,11 @@ impl Default for Metrics {
             dead_letters: Family::default(),
             lag_events: Family::default(),
             lag_seconds: Family::default(),
+            client_sessions: Family::default(),
+            kafka_queued_records: Family::default(),
+            kafka_queued_bytes: Family::default(),
+            kafka_brokers_up: Family::default(),
+            kafka_round_trip_seconds: Family::default(),
             destination_state: Family::default(),
             undecided: Gauge::default(),
             reconcile_found: Family::default(),
@@ -241,6 +256,14 @@ impl Metrics {
         registry.register("dead_letters", "Dead letters made", self.dead_letters.clone());
         registry.register("lag_events", "Decided rows a destination has before it", self.lag_events.clone());
         registry.register("lag_seconds", "The age of the oldest of them", self.lag_seconds.clone());
+        let help = "Connections to RabbitMQ, or Kafka producers, opened";
+        registry.register("client_sessions", help, self.client_sessions.clone());
+        let help = "Records inside librdkafka, queued or on the wire";
+        registry.register("kafka_queued_records", help, self.kafka_queued_records.clone());
+        registry.register("kafka_queued_bytes", "Their bytes", self.kafka_queued_bytes.clone());
+        registry.register("kafka_brokers_up", "Brokers that we hold a connection to", self.kafka_brokers_up.clone());
+        let help = "How long the slowest Kafka broker takes to answer, on average";
+        registry.register("kafka_round_trip_seconds", help, self.kafka_round_trip_seconds.clone());
         let help = "1 for the state a destination is in";
         registry.register("destination_state", help, self.destination_state.clone());
         registry.register("undecided_events", "Events that are not decided yet", self.undecided.clone());

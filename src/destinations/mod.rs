@@ -25,7 +25,10 @@ use crate::{
     config::settings::DestinationKind,
     domain::{Attempt, DestinationName, Failure, StopReason, Timestamp},
 };
-use std::pin::Pin;
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU64},
+};
 use tokio::sync::mpsc;
 
 /// What became of a try.
@@ -109,6 +112,17 @@ pub struct Outlet {
     pub reports: mpsc::Receiver<Report>,
     /// How many tries may be out at a time.
     pub window: usize,
+    /// What its client says of itself.
+    pub vitals: Vitals,
+}
+
+/// What the client below an outlet says of itself, for the metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Vitals {
+    /// Connections, or producers, opened so far: 1 is a destination that never failed.
+    pub sessions: Arc<AtomicU64>,
+    /// librdkafka's own statistics.
+    pub kafka: Option<Arc<kafka::gauges::Gauges>>,
 }
 
 /// The outlet's own end.
@@ -128,5 +142,6 @@ pub struct Socket {
 pub fn outlet(window: usize) -> (Outlet, Socket) {
     let (orders, orders_in) = mpsc::channel(window.max(1));
     let (reports, reports_in) = mpsc::channel(window.max(16));
-    (Outlet { orders, reports: reports_in, window }, Socket { orders: orders_in, reports })
+    let vitals = Vitals::default();
+    (Outlet { orders, reports: reports_in, window, vitals }, Socket { orders: orders_in, reports })
 }

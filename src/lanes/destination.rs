@@ -17,6 +17,7 @@ use crate::{
         payload::{self, OnDeadOf, Part, Payload},
         reader,
         view::SharedView,
+        vitals::Exported,
     },
     metrics::Metrics,
 };
@@ -98,6 +99,7 @@ struct Running<L: Log, S> {
     retried: u64,
     /// When tries were handed over: the first ticket of each order that may have open ones.
     handed: VecDeque<(u64, Instant)>,
+    vitals: Exported,
 }
 
 impl<L: Log + 'static, S: State + 'static> LaneTask<L, S> {
@@ -116,6 +118,7 @@ impl<L: Log + 'static, S: State + 'static> LaneTask<L, S> {
             looked_at: Timestamp::EPOCH,
             retried: 0,
             handed: VecDeque::new(),
+            vitals: Exported::default(),
             task: self,
         };
         while !stop.is_cancelled() {
@@ -182,6 +185,7 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
             Control::Replace(outlet, config) => {
                 let orphaned = outlet.is_none();
                 self.task.outlet = outlet;
+                self.vitals = Exported::default();
                 self.inputs.push_back(Input::OutletGone);
                 self.inputs.push_back(Input::Configure(config));
                 if orphaned {
@@ -338,6 +342,9 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
         let Part::Destination(name) = &self.task.part else { return };
         self.task.metrics.retried.get_or_create(&Metrics::of(name)).inc_by(retried);
         self.task.view.export(name, &self.task.metrics);
+        if let Some(outlet) = &self.task.outlet {
+            self.vitals.export(name, &outlet.vitals, &self.task.metrics);
+        }
         if changed {
             let view = self.task.view.get();
             let detail = view.last_error.as_deref().filter(|_| view.state != LaneState::Up);

@@ -17,4 +17,5 @@ pub mod payload;
 pub mod reader;
 pub mod router;
 pub mod view;
+mod vitals;
 pub mod writer;

@@ -14,6 +14,7 @@ mod line;
 mod program;
 mod proxy;
 mod rabbitmq;
+mod readmes;
 mod reconcile;
 mod reload;
 mod security;

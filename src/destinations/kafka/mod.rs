@@ -38,7 +38,13 @@ use crate::{
 use client::{Client, Trouble};
 use gauges::Gauges;
 use session::{Ending, Session};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::mpsc::error::SendError,
     time::{self, Instant},
@@ -87,7 +93,9 @@ pub fn start(common: Common, settings: &Kafka) -> (Outlet, OutletTask) {
 /// Starts a Kafka destination with other times, and with gauges that the caller reads.
 #[must_use]
 pub fn start_with(common: Common, settings: &Kafka, timing: Timing, gauges: Arc<Gauges>) -> (Outlet, OutletTask) {
-    let (outlet, socket) = outlet(common.window);
+    let (mut outlet, socket) = outlet(common.window);
+    outlet.vitals.kafka = Some(Arc::clone(&gauges));
+    let sessions = Arc::clone(&outlet.vitals.sessions);
     let lane = LaneEnd { name: common.name, socket, state: None };
     let batch_bytes = properties::batch_bytes(settings).unwrap_or_default();
     let task = Task {
@@ -97,6 +105,7 @@ pub fn start_with(common: Common, settings: &Kafka, timing: Timing, gauges: Arc<
         prefixes: common.prefixes,
         timing,
         gauges,
+        sessions,
         batch_bytes,
         vain: 0,
     };
@@ -120,6 +129,7 @@ struct Task {
     prefixes: TypePrefixes,
     timing: Timing,
     gauges: Arc<Gauges>,
+    sessions: Arc<AtomicU64>,
     /// What a batch may hold; smaller after the topic found one too large.
     batch_bytes: usize,
     /// Tries since a record was last delivered.
@@ -164,6 +174,7 @@ impl Task {
 
     /// Publishes until the session ends, then answers whatever it left.
     async fn serve(&mut self, client: Client) -> Result<Ending, Ended> {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
         self.lane.report(OutletState::Up).await?;
         let batch_bytes = self.batch_bytes;
         let (topic, prefixes) = (self.settings.topic.clone(), self.prefixes.clone());

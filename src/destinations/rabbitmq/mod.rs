@@ -31,7 +31,7 @@ use crate::{
     config::settings::RabbitMq,
     destinations::{Common, Outlet, OutletTask, outlet},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use envelope::VALUE_BYTES_MAX;
 
@@ -52,6 +52,7 @@ pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 #[must_use]
 pub fn start(common: Common, settings: &RabbitMq) -> (Outlet, OutletTask) {
     let (outlet, socket) = outlet(common.window);
-    let supervisor = supervisor::Supervisor::new(common, settings.clone(), socket);
+    let sessions = Arc::clone(&outlet.vitals.sessions);
+    let supervisor = supervisor::Supervisor::new(common, settings.clone(), socket, sessions);
     (outlet, Box::pin(supervisor.run()))
 }

@@ -17,7 +17,14 @@ use crate::{
 };
 use futures_util::StreamExt;
 use lapin::{Event, types::ShortString};
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::mpsc::error::SendError,
     time::{self, Instant},
@@ -51,6 +58,8 @@ pub(super) struct Supervisor {
     common: Common,
     settings: RabbitMq,
     socket: Socket,
+    /// Counts connections.
+    sessions: Arc<AtomicU64>,
     /// What was reported last; `None` before the first report.
     state: Option<OutletState>,
     /// Whether the exchange was declared, or found, since the start.
@@ -104,8 +113,8 @@ enum Woken {
 }
 
 impl Supervisor {
-    pub(super) fn new(common: Common, settings: RabbitMq, socket: Socket) -> Self {
-        Self { common, settings, socket, state: None, declared: false }
+    pub(super) fn new(common: Common, settings: RabbitMq, socket: Socket, sessions: Arc<AtomicU64>) -> Self {
+        Self { common, settings, socket, sessions, state: None, declared: false }
     }
 
     /// Lives until the lane is gone.
@@ -179,6 +188,7 @@ impl Supervisor {
             reports: self.socket.reports.clone(),
             window: self.common.window,
         };
+        self.sessions.fetch_add(1, Ordering::Relaxed);
         let began = Instant::now();
         let mut session = Session::start(link, needs);
         match self.watch(&mut session).await {

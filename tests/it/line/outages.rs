@@ -9,7 +9,7 @@ use crate::{
         push::{Push, SOURCES},
     },
     kafka::support::{OwnNode, create_topic, fresh_topic},
-    program::Home,
+    program::{Home, PATIENCE, wait_for},
     proxy::Mode,
 };
 use std::time::{Duration, Instant};
@@ -43,7 +43,12 @@ fn it_starts_while_both_brokers_are_down_and_drains_in_order_when_they_come() {
     for destination in ["crm", "lake"] {
         wait_for_state(&program, destination, "up");
         program.wait_for("laigu_router_lag_events", &[destination], 0.0);
+        program.wait_for("laigu_router_client_sessions_total", &[destination], 1.0);
     }
+    wait_for("librdkafka's own numbers", PATIENCE, || {
+        let known = |name: &str| program.metric(&format!("laigu_router_kafka_{name}"), &["lake"]) > 0.0;
+        (known("brokers_up") && known("round_trip_seconds")).then_some(())
+    });
     assert!(program.terminate(STOP_MAX).success(), "{}", home.log());
     line.end();
 }
