@@ -203,6 +203,7 @@ impl World {
             broker.hung_up();
         }
         self.clients.process_died();
+        self.feed_died();
         self.hit("crash");
         if self.healed {
             self.soon(40, Happening::Fate);

@@ -9,6 +9,7 @@
 mod broker;
 mod client;
 mod fate;
+mod feed;
 mod keeper;
 mod lanes;
 mod operator;
@@ -32,11 +33,18 @@ const MUST_HAPPEN: &[&str] = &[
     "a dead letter holds a key",
     "a discard releases a key",
     "a fatal error ends a producer",
+    "a found record finds no room",
+    "a found record had been found before",
+    "a found record had been pushed",
     "a hot key goes by the shelf",
     "a channel error fails all in flight",
     "a lane goes on after a common cause",
     "a late outcome of an old try",
+    "a push comes after its record went out",
+    "a push comes after its record was sealed",
+    "a push comes after its record, and after a restart",
     "a push comes again after its segment was sealed",
+    "a record goes out that no push had brought",
     "a removed destination comes back",
     "a removed destination has a shelf",
     "a replay ends",
@@ -54,6 +62,7 @@ const MUST_HAPPEN: &[&str] = &[
     "an outlet is replaced, and answers are lost",
     "crash between ROUTED and the router's progress",
     "crash between ROUTED and the router's progress, across a roll",
+    "crash between a found record and the watermark",
     "crash in sealing: collect",
     "crash in sealing: load",
     "crash in sealing: rename",

@@ -3,7 +3,7 @@
 
 use crate::{routes, targets, world::World};
 use laigu_router::{
-    domain::{DeadCause, Offset, Partition, Routed},
+    domain::{DeadCause, Offset, Origin, Partition, Routed},
     journal::LaneName,
 };
 use std::{
@@ -37,14 +37,38 @@ fn stored_once(world: &World) -> Result<(), String> {
             *stored.entry(event.body.to_vec()).or_default() += 1;
         }
     }
+    let mut found: BTreeMap<&[u8], u32> = BTreeMap::new();
     for push in &world.clients.pushes {
         let times = stored.remove(push.body.as_bytes()).unwrap_or(0);
         if times > 1 || (push.accepted && times == 0) {
             return Err(format!("a push is stored {times} times: {push:?}"));
         }
+        let times = stored.remove(push.record_body().as_bytes()).unwrap_or(0);
+        found.insert(push.body.as_bytes(), times);
     }
+    went_out_once(world, &found)?;
     if let Some((body, _)) = stored.pop_first() {
         return Err(format!("nobody posted {}", String::from_utf8_lossy(&body)));
+    }
+    Ok(())
+}
+
+/// Of a record and its push exactly one goes out, whichever came first; what the list shows goes out in any case. A push is
+/// superseded only by its own record.
+fn went_out_once(world: &World, found: &BTreeMap<&[u8], u32>) -> Result<(), String> {
+    let superseded: BTreeMap<Vec<u8>, bool> = (0..world.plan.partitions)
+        .flat_map(|number| world.journal.everything(Partition(number)).0)
+        .filter(|event| event.origin == Origin::Push)
+        .map(|event| (event.body.to_vec(), event.superseded))
+        .collect();
+    for push in &world.clients.pushes {
+        let records = found.get(push.body.as_bytes()).copied().unwrap_or(0);
+        let pushed = superseded.get(push.body.as_bytes());
+        let out = records + u32::from(pushed == Some(&false));
+        let wrong = if push.is_record() { out != 1 } else { records > 0 || pushed == Some(&true) };
+        if wrong {
+            return Err(format!("found {records} times, superseded {pushed:?}: {push:?}"));
+        }
     }
     Ok(())
 }
@@ -66,6 +90,12 @@ fn decided_once(world: &World, partition: Partition) -> Result<Vec<Arc<Routed>>,
         }
         let causes: Vec<_> = routed.row.decision.dead.iter().map(|dead| dead.cause).collect();
         if causes == [DeadCause::Damaged] && world.damaged.contains(&(partition.0, event)) {
+            continue;
+        }
+        if routed.event.superseded != routed.row.decision.superseded {
+            return Err(format!("event {event} is superseded, or not, and its decision says otherwise"));
+        }
+        if routed.event.superseded && routed.row.decision.targets.is_empty() && causes.is_empty() {
             continue;
         }
         let generation = routed.row.generation as usize;

@@ -42,6 +42,8 @@ pub struct Plan {
     pub damage: bool,
     /// Whether the clock jumps forward.
     pub jumps: bool,
+    /// Whether the vendor has a list of what was pushed, and it is read.
+    pub reconciles: bool,
     /// How long segments stay that nobody needs.
     pub keep: Duration,
     /// How old an event may become.
@@ -95,6 +97,7 @@ impl Plan {
             poison: rng.bool(),
             damage: !calm && rng.u32(..4) == 0,
             jumps: !calm && rng.u32(..6) == 0,
+            reconciles: !wide && rng.bool(),
             keep: Duration::from_millis(rng.u64(50..1_500)),
             max_age: if !calm && rng.u32(..12) == 0 {
                 Duration::from_millis(1_500)

@@ -3,6 +3,7 @@
 use crate::{
     broker::{Broker, Kind, Try},
     client::Clients,
+    feed::{FeedRun, FeedStep},
     keeper::Told,
     plan::{DESTINATIONS, Plan, destination},
     process::{ForWriter, LaneInput, Process},
@@ -49,6 +50,8 @@ pub enum Happening {
     Operator,
     /// Something goes wrong, or right again.
     Fate,
+    /// A step of the feed that reads the vendor's list.
+    Feed(FeedStep),
 }
 
 impl Happening {
@@ -94,6 +97,8 @@ pub struct World {
     /// Until when a wide seed leaves everything unbound.
     pub stands_until: Option<Timestamp>,
     pub told_at: Timestamp,
+    /// Reads the vendor's list while a process runs.
+    pub feed: Option<FeedRun>,
 }
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -140,6 +145,7 @@ impl World {
             full_until: START,
             stands_until: None,
             told_at: START,
+            feed: None,
         };
         world.boot();
         world.soon(1, Happening::Client);
@@ -185,6 +191,7 @@ impl World {
         for name in Self::destinations() {
             self.tell_state(&name);
         }
+        self.start_feed();
         if self.healed {
             self.resume_all();
         }
@@ -230,6 +237,7 @@ impl World {
         match what {
             Happening::Client => self.client(),
             Happening::Fate => self.fate(),
+            Happening::Feed(step) => self.feed(step),
             Happening::Operator => self.operator(),
             Happening::Store(number) => self.keep_store(number),
             Happening::WriterWakes(number) => self.writer_wakes(number),
@@ -288,6 +296,7 @@ impl World {
                 left.push(format!("{what} has {waiting} parked keys"));
             }
         }
+        left.extend(self.feed_lacks());
         left.join(", ")
     }
 }

@@ -1,6 +1,7 @@
 //! The writing thread of each partition: batches, their commits, and who is told what.
 
 use crate::{
+    feed::TOKENS,
     process::{ForWriter, Writing},
     world::{Happening, World},
 };
@@ -71,10 +72,12 @@ impl World {
             }
         }
         let empty = run.intake.is_empty();
+        let mut late = Vec::new();
         if !empty {
             let batch = run.intake.take_batch();
             let head = run.appender.heads().events;
             self.journal.next_append(Partition(number), outcome);
+            late = batch.events.iter().map(|(event, _)| event).filter(|event| event.superseded).cloned().collect();
             let ids: Vec<_> = batch.events.iter().map(|(event, _)| (event.id_hash, event.body_hash)).collect();
             run.writing = Writing::Ended(run.appender.append(&batch).map_err(|error| (error, batch)));
             match &run.writing {
@@ -90,11 +93,14 @@ impl World {
                 Writing::Ended(_) | Writing::Idle => {}
             }
         }
+        for event in late {
+            self.look_at_late(number, &event);
+        }
         if from_sealed {
             self.hit("a push comes again after its segment was sealed");
         }
         for (token, answer) in known {
-            self.clients.answered(token, answer);
+            self.answered(token, answer);
         }
         if empty {
             return;
@@ -103,6 +109,10 @@ impl World {
             self.roll(number);
         }
         self.soon(4, Happening::WriterTells(number));
+    }
+
+    fn answered(&mut self, token: u64, answer: Answer) {
+        if token >= TOKENS { self.record_answered(token, answer) } else { self.clients.answered(token, answer) }
     }
 
     fn is_idle(&self, number: u16) -> bool {
@@ -140,7 +150,7 @@ impl World {
         }
         for done in done {
             match done {
-                Done::Answer(token, answer) => self.clients.answered(token, answer),
+                Done::Answer(token, answer) => self.answered(token, answer),
                 Done::Appended(tickets, first) => self.in_order(number, RouterInput::Appended(tickets, first)),
                 Done::NoRoom(tickets, rows) => self.in_order(number, RouterInput::NoRoom(tickets, rows)),
             }
