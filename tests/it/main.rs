@@ -3,6 +3,7 @@
 
 mod brokers;
 mod cli;
+mod compose;
 mod crash;
 mod demo;
 mod disk;

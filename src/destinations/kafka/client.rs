@@ -217,6 +217,7 @@ impl Client {
         apart(move || {
             let client = Self::make(&config, gauges)?;
             client.known(&topic, patience)?;
+            client.hurry(&topic);
             Ok(client)
         })
     }
@@ -291,6 +292,14 @@ impl Client {
             }
             Some(code) => Err(Trouble::of(code, format!("topic `{topic}`: {code}"))),
         }
+    }
+
+    /// Lets the producer get its id now, without which it sends nothing. librdkafka asks for it when metadata come, if
+    /// it is connected to a broker by then; the first metadata come over a connection that it gives up at once. Left
+    /// alone, it connects after half a second, and asks after another.
+    fn hurry(&self, topic: &str) {
+        // Whatever the answer is: then it takes that second.
+        let _ = self.producer().client().fetch_metadata(Some(topic), FIRST_ASK);
     }
 
     /// Says why there was no answer: what librdkafka last complained about tells more than "timed out".

@@ -65,6 +65,24 @@ async fn a_record_arrives_byte_for_byte_with_its_key_headers_and_time() {
     lane.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_record_of_a_new_producer_waits_for_nothing() {
+    let (node, topic) = (Node::shared(), fresh_topic());
+    create_topic(node.brokers(), &topic, 1, &[]).await;
+    let mut fastest = Duration::MAX;
+    for number in 0..5 {
+        let mut lane = lane_to(&node, &topic);
+        lane.until_up().await;
+        let began = Instant::now();
+        let outcomes = lane.publish(vec![attempt(number, None, "{}")]).await;
+        assert!(matches!(&outcomes[&number], Outcome::Taken { .. }), "{outcomes:?}");
+        fastest = fastest.min(began.elapsed());
+        lane.end().await;
+    }
+    // Left alone, librdkafka looks for its producer's id after 500 ms and again after as much.
+    assert!(fastest < Duration::from_millis(400), "{fastest:?}");
+}
+
 /// The hashes are those of the Java client's own test of `Utils.murmur2`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_lands_where_the_java_client_puts_it() {
