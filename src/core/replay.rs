@@ -12,7 +12,7 @@
 //! What it does not do: find the rows, keep the job's filter, or touch parked rows. Order is promised to nobody here.
 
 use crate::{
-    config::settings::OnDead,
+    config::settings::{OnDead, Rate},
     core::lane::{Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
     destinations::{Outcome, OutletState},
     domain::{Offset, OrderKey, ReplayJob, RouteName, Timestamp},
@@ -66,6 +66,15 @@ pub enum Input<T> {
     Pause(bool),
     /// An operator ends it: what is out is waited for, the rest is given back.
     Cancel,
+    /// The selection has brought more rows, all of them durable; and whether it is at its end.
+    Fed {
+        /// So many.
+        more: u64,
+        /// Whether no more will come.
+        complete: bool,
+    },
+    /// Deliveries at most per time, from now on.
+    Rate(Option<Rate>),
     /// Time has come.
     Tick,
 }
@@ -113,6 +122,7 @@ pub struct ReplaySettling {
 pub struct Replay<T> {
     job: ReplayJob,
     lane: Lane<T>,
+    config: LaneConfig,
     /// The last row that was read.
     after: Option<RowKey>,
     /// The rows that are in hand, by their numbers in the lane.
@@ -122,8 +132,12 @@ pub struct Replay<T> {
     /// The number that the next row gets, and the one after the last.
     next: Offset,
     end: Offset,
-    /// Whether the last row was read.
+    /// Whether the last row was read, as far as it is known.
     read_all: bool,
+    /// Whether the lane waits for a page that there was nothing to read for.
+    unread: bool,
+    /// Whether the selection is at its end.
+    complete: bool,
     started: bool,
     cancelled: bool,
     done: bool,
@@ -139,20 +153,31 @@ impl<T: Clone> Replay<T> {
         let ended = record.progress.watermark.max(1) + u64::from(beyond);
         let progress = Progress { watermark: ended, ..Progress::default() };
         let record = LaneRecord { progress, parked: Vec::new(), ..record.clone() };
+        let config = LaneConfig { shelf: false, receipts: true, ..config };
         Self {
             job,
-            lane: Lane::new(LaneConfig { shelf: false, receipts: true, ..config }, &record),
+            lane: Lane::new(config.clone(), &record),
+            config,
             after: None,
             in_hand: BTreeMap::new(),
             settling: None,
             next: ended,
             end: ended + left,
             read_all: left == 0,
+            unread: false,
+            complete: true,
             started: false,
             cancelled: false,
             done: false,
             effects: Vec::new(),
         }
+    }
+
+    /// Lets the selection bring more rows: the job is not over before [`Input::Fed`] says that it is complete.
+    #[must_use]
+    pub fn to_be_fed(mut self) -> Self {
+        self.complete = false;
+        self
     }
 
     /// The job.
@@ -173,6 +198,20 @@ impl<T: Clone> Replay<T> {
         self.lane.wake_at()
     }
 
+    /// Whether everything that ended is durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.lane.is_settled()
+    }
+
+    /// Asks for everything to be settled at once: before the process stops.
+    pub fn settle_now(&mut self, now: Timestamp, out: &mut Vec<Effect<T>>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.lane.settle_now(now, &mut effects);
+        self.translate(&mut effects, out);
+        self.effects = effects;
+    }
+
     /// Takes an input at a time and appends what follows from it to `out`.
     pub fn step(&mut self, now: Timestamp, input: Input<T>, out: &mut Vec<Effect<T>>) {
         let input = match input {
@@ -191,16 +230,39 @@ impl<T: Clone> Replay<T> {
                 self.cancelled = true;
                 LaneInput::Pause(true)
             }
+            Input::Fed { more, complete } => {
+                self.end += more;
+                self.complete |= complete;
+                self.read_all &= more == 0;
+                LaneInput::Grown(self.end)
+            }
+            Input::Rate(rate) => {
+                self.config.rate = rate;
+                LaneInput::Configure(self.config.clone())
+            }
             Input::Tick => LaneInput::Tick,
         };
         let mut effects = std::mem::take(&mut self.effects);
+        if !self.read_all && std::mem::take(&mut self.unread) {
+            self.lane.step(now, LaneInput::ReadFailed, &mut effects);
+        }
         if !std::mem::replace(&mut self.started, true) {
             self.lane.step(now, LaneInput::Grown(self.end), &mut effects);
         }
         self.lane.step(now, input, &mut effects);
+        self.translate(&mut effects, out);
+        self.effects = effects;
+        if !self.done && self.is_over() {
+            self.done = true;
+            out.push(Effect::Done);
+        }
+    }
+
+    /// What the lane asks for, in terms of the shelf.
+    fn translate(&mut self, effects: &mut Vec<LaneEffect<T>>, out: &mut Vec<Effect<T>>) {
         for effect in effects.drain(..) {
             match effect {
-                LaneEffect::Read { .. } if self.read_all => {}
+                LaneEffect::Read { .. } if self.read_all => self.unread = true,
                 LaneEffect::Read { rows, .. } => out.push(Effect::Read { after: self.after.clone(), rows }),
                 LaneEffect::Publish { ticket, payload, number } => {
                     out.push(Effect::Publish { ticket, payload, number });
@@ -213,18 +275,13 @@ impl<T: Clone> Replay<T> {
                 LaneEffect::LoadShelf { .. } => {}
             }
         }
-        self.effects = effects;
-        if !self.done && self.is_over() {
-            self.done = true;
-            out.push(Effect::Done);
-        }
     }
 
     /// Whether nothing is left to do: nothing is out, everything that ended is durable, and either all has ended or the
     /// job was cancelled.
     fn is_over(&self) -> bool {
         let status = self.lane.status();
-        let all = self.read_all && status.buffered == 0;
+        let all = self.complete && self.read_all && status.buffered == 0;
         status.in_flight == 0 && self.lane.is_settled() && (all || self.cancelled)
     }
 
@@ -291,125 +348,5 @@ impl<T: Clone> Replay<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Effect, Input, Replay, discard, give_back, take};
-    use crate::{
-        config::settings::Retry,
-        core::lane::LaneConfig,
-        destinations::{Outcome, OutletState},
-        domain::{
-            DeadCause, EventId, Failure, FailureKind, Incarnation, OrderKey, Partition, Position, ReplayJob, RouteName,
-            Timestamp,
-        },
-        journal::{LaneName, LaneRecord, Progress, ShelfChange, ShelfRow, ShelfState},
-    };
-    use std::time::Duration;
-
-    const JOB: ReplayJob = ReplayJob(7);
-    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-
-    fn row(offset: u64, state: ShelfState, holds: bool) -> ShelfRow {
-        let position = Position { partition: Partition(0), offset };
-        ShelfRow {
-            offset,
-            route: Some(RouteName::parse("leads").unwrap()),
-            event: EventId { received_at: NOW, position, incarnation: Incarnation(1) },
-            order: Some(OrderKey(offset)),
-            state,
-            cause: Some(DeadCause::Unroutable),
-            detail: "nobody is bound".into(),
-            attempts: 5,
-            first_at: NOW,
-            last_at: NOW,
-            holds,
-        }
-    }
-
-    fn mine(offset: u64, holds: bool) -> (ShelfRow, &'static str) {
-        (row(offset, ShelfState::Replaying(JOB), holds), "payload")
-    }
-
-    fn replay(progress: Progress, left: u64) -> Replay<&'static str> {
-        let config = LaneConfig {
-            window: 10,
-            read_ahead: 20,
-            retry: Retry::default(),
-            rate: None,
-            receipts: true,
-            shelf: true,
-            common_cause: true,
-            settle_every: Duration::ZERO,
-            seed: 1,
-        };
-        let lane = LaneName::Replay(JOB);
-        let record =
-            LaneRecord { lane, partition: Partition(0), kind: "".into(), progress, parked: vec![], paused: false };
-        Replay::new(JOB, config, &record, left)
-    }
-
-    fn step(replay: &mut Replay<&'static str>, input: Input<&'static str>) -> Vec<Effect<&'static str>> {
-        let mut effects = Vec::new();
-        replay.step(NOW, input, &mut effects);
-        effects
-    }
-
-    #[test]
-    fn of_two_jobs_only_one_gets_a_dead_letter() {
-        let shelf = [
-            row(1, ShelfState::Dead, false),
-            row(2, ShelfState::Parked, false),
-            row(3, ShelfState::Replaying(ReplayJob(8)), false),
-        ];
-        let taken = take(JOB, &shelf);
-        assert_eq!(taken, [ShelfChange::Put(row(1, ShelfState::Replaying(JOB), false))]);
-        assert_eq!(give_back(JOB, &[row(1, ShelfState::Replaying(JOB), true)]).len(), 1);
-        assert!(give_back(JOB, &shelf).is_empty(), "what others have is not given back");
-        let (removed, released) = discard(&[row(1, ShelfState::Dead, true), shelf[2].clone()]);
-        assert_eq!((removed.len(), released.as_slice()), (1, [OrderKey(1)].as_slice()));
-    }
-
-    #[test]
-    fn what_is_delivered_leaves_the_shelf_and_what_dies_again_is_a_dead_letter_again() {
-        let mut replay = replay(Progress::default(), 2);
-        step(&mut replay, Input::Outlet(OutletState::Up));
-        let out = step(&mut replay, Input::Rows(vec![mine(4, true), mine(9, false)]));
-        let published = out.iter().filter(|effect| matches!(effect, Effect::Publish { .. })).count();
-        assert_eq!(published, 2);
-        let failure = Failure { kind: FailureKind::Rejected(DeadCause::TooLarge), detail: "too large".into() };
-        let ends = vec![(0, Outcome::Taken { answer: "ack".into() }), (1, Outcome::Failed(failure))];
-        let out = step(&mut replay, Input::Outcomes(ends));
-        let [Effect::Settle(settling)] = out.as_slice() else { panic!("{out:?}") };
-        assert_eq!(settling.released, [OrderKey(4)]);
-        assert_eq!(settling.progress.watermark, 3);
-        let [ShelfChange::Remove(4, Some(_)), ShelfChange::Put(dead)] = settling.shelf.as_slice() else {
-            panic!("{:?}", settling.shelf)
-        };
-        let expected = (9, ShelfState::Dead, Some(DeadCause::TooLarge), 6);
-        assert_eq!((dead.offset, dead.state, dead.cause, dead.attempts), expected);
-        let out = step(&mut replay, Input::Settled);
-        assert!(matches!(out.as_slice(), [Effect::Done]), "{out:?}");
-    }
-
-    #[test]
-    fn a_restart_counts_on_and_publishes_what_is_left() {
-        let mut replay = replay(Progress { watermark: 3, beyond: vec![0b110], ..Progress::default() }, 1);
-        let out = step(&mut replay, Input::Outlet(OutletState::Up));
-        assert!(matches!(out.as_slice(), [Effect::Read { after: None, .. }]), "{out:?}");
-        step(&mut replay, Input::Rows(vec![mine(9, false)]));
-        let out = step(&mut replay, Input::Outcomes(vec![(0, Outcome::Taken { answer: "ack".into() })]));
-        assert!(matches!(out.as_slice(), [Effect::Settle(settling)] if settling.progress.watermark == 6), "{out:?}");
-    }
-
-    #[test]
-    fn a_cancelled_job_waits_for_what_is_out_and_for_nothing_else() {
-        let mut replay = replay(Progress::default(), 30);
-        step(&mut replay, Input::Outlet(OutletState::Up));
-        step(&mut replay, Input::Rows((1..=20).map(|offset| mine(offset, false)).collect()));
-        assert_eq!(replay.status().in_flight, 10);
-        let out = step(&mut replay, Input::Cancel);
-        assert!(!out.iter().any(|effect| matches!(effect, Effect::Done)));
-        let unknown = |ticket| (ticket, Outcome::Failed(Failure { kind: FailureKind::Unknown, detail: "gone".into() }));
-        let out = step(&mut replay, Input::Outcomes((0..10).map(unknown).collect()));
-        assert!(matches!(out.as_slice(), [Effect::Done]), "{out:?}");
-    }
-}
+#[path = "replay_tests.rs"]
+mod tests;

@@ -7,6 +7,30 @@ use std::{fmt, sync::Arc};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplayJob(pub u64);
 
+impl ReplayJob {
+    /// The number of the first job of a store, and what lies between two jobs: one part for each destination in it.
+    pub const STEP: u64 = 256;
+
+    /// The part of this job that publishes to one of its destinations; `index` from 1 to 255.
+    #[must_use]
+    pub const fn part(self, index: u8) -> Self {
+        Self(self.whole().0 + index as u64)
+    }
+
+    /// The job that a part belongs to: what is shown and sent.
+    #[must_use]
+    pub const fn whole(self) -> Self {
+        Self(self.0 - self.0 % Self::STEP)
+    }
+
+    /// Reads what is printed.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("rep_").filter(|digits| digits.len() == 16)?;
+        u64::from_str_radix(digits, 16).ok().map(Self).filter(|job| *job == job.whole() && job.0 > 0)
+    }
+}
+
 impl fmt::Display for ReplayJob {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "rep_{:016x}", self.0)
