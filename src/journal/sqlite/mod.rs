@@ -22,6 +22,7 @@ pub mod decision;
 pub mod feeds;
 pub mod folder;
 pub mod ids_file;
+pub mod jobs;
 pub mod kept;
 pub mod log;
 pub mod pack;

@@ -118,12 +118,14 @@ impl Retainer {
         }))
     }
 
-    /// The lowest rows that lanes still have to read. A replay may read either log, so its mark counts for both. A store
-    /// without a router keeps everything.
+    /// The lowest rows that lanes still have to read. Replays keep what they have chosen on shelves, and pin the events
+    /// that they have still to look at. A store without a router keeps everything.
     fn watermarks(&self) -> Result<Heads, WriteError> {
         let sql = "SELECT COALESCE(MIN(CASE WHEN lane = 'router' THEN watermark END), 0), \
-             COALESCE(MIN(CASE WHEN lane != 'router' THEN watermark END), 9223372036854775807), \
-             COALESCE(MIN(CASE WHEN lane LIKE 'replay:%' THEN watermark END), 9223372036854775807) FROM lanes";
+             COALESCE(MIN(CASE WHEN lane != 'router' AND lane NOT LIKE 'replay:%' THEN watermark END), \
+             9223372036854775807), \
+             (SELECT COALESCE(MIN(pin), 9223372036854775807) FROM jobs \
+             WHERE NOT complete AND state IN ('running', 'paused')) FROM lanes";
         let marks = self.connection.query_row(sql, [], |row| {
             let mark = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
             Ok((mark(0)?, mark(1)?, mark(2)?))

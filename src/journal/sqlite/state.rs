@@ -14,6 +14,7 @@ use crate::{
             database::{checkpoint_all, open_writer, transaction},
             feeds,
             folder::{Folder, create_private, sync_folder},
+            jobs,
             rows::TABLES,
             scan::read_error,
             segment::FORMAT,
@@ -47,7 +48,6 @@ CREATE TABLE shelf(
   PRIMARY KEY(lane, row, route)) WITHOUT ROWID;
 CREATE INDEX parked ON shelf(lane, order_key, row) WHERE state = 0;
 CREATE TABLE generations(number INTEGER PRIMARY KEY, at INTEGER NOT NULL, text TEXT NOT NULL);
-CREATE TABLE replays(job INTEGER PRIMARY KEY, at INTEGER NOT NULL, state TEXT NOT NULL, definition TEXT NOT NULL);
 CREATE TABLE audit(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL);
 ";
 
@@ -79,8 +79,10 @@ impl SqliteState {
             make(&connection, fresh, now).map_err(|source| OpenError::Write { path: path.clone(), source })?;
             sync_folder(path.parent().unwrap_or(&path)).map_err(io)?;
         }
-        transaction(&connection, |connection| connection.execute_batch(feeds::TABLES))
-            .map_err(|source| OpenError::Write { path: path.clone(), source })?;
+        for tables in [feeds::TABLES, jobs::TABLES] {
+            transaction(&connection, |connection| connection.execute_batch(tables))
+                .map_err(|source| OpenError::Write { path: path.clone(), source })?;
+        }
         checkpoint_all(&connection).map_err(failed)?;
         let keys = HashKeys {
             first: meta(&connection, "hash_key_first").map_err(failed)?.cast_unsigned(),
@@ -130,10 +132,7 @@ impl SqliteState {
     /// # Errors
     /// [`WriteError`].
     pub fn audit(&mut self, at: Timestamp, who: &str, what: &str) -> Result<(), WriteError> {
-        self.write(1, |connection, _| {
-            let sql = "INSERT INTO audit(at, who, what) VALUES(?1, ?2, ?3)";
-            connection.execute(sql, params![at.as_millis(), who, what]).map(|_| ())
-        })
+        self.write(1, |connection, _| jobs::audit(connection, at, who, what))
     }
 
     /// Runs a transaction on `state.db`; `rows` is about how many it writes.

@@ -43,14 +43,14 @@ impl Queries {
     }
 
     /// Runs a query on `state.db`.
-    fn state<R>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R, ReadError> {
+    pub(super) fn state<R>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R, ReadError> {
         let path = self.log.catalog().folder.state();
         open_reader(&path).and_then(|connection| work(&connection)).map_err(|error| read_error(&error))
     }
 }
 
 /// Every lane with the number it goes by in `state.db`; one whose row is damaged is left out.
-fn lanes(connection: &Connection) -> rusqlite::Result<Vec<(i64, LaneRecord)>> {
+pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<(i64, LaneRecord)>> {
     let sql = "SELECT lane, partition, kind, paused, watermark, reflects, beyond, partial, id FROM lanes ORDER BY id";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], LaneColumns::read)?.collect::<Result<Vec<_>, _>>()?;

@@ -81,7 +81,9 @@ impl Queries {
         let mut found = self.state(|connection| {
             let mut found = Vec::new();
             for (id, record) in lanes(connection)? {
-                if filter.lane.as_ref().is_none_or(|lane| *lane == record.lane) {
+                // What replays have on their lists lies on the shelf it came from too.
+                let listed = !matches!(record.lane, LaneName::Replay(_));
+                if listed && filter.lane.as_ref().is_none_or(|lane| *lane == record.lane) {
                     of_lane(connection, (id, &record.lane), filter, after, rows_max, &mut found)?;
                 }
             }
@@ -131,7 +133,10 @@ impl Queries {
             let mut groups = Vec::new();
             while let Some(row) = rows.next()? {
                 let id: i64 = row.get(0)?;
-                let Some((_, record)) = lanes.iter().find(|(lane, _)| *lane == id) else { continue };
+                let record = lanes.iter().find(|(lane, _)| *lane == id).map(|(_, record)| record);
+                let Some(record) = record.filter(|record| !matches!(record.lane, LaneName::Replay(_))) else {
+                    continue;
+                };
                 groups.push(ShelfGroup {
                     lane: record.lane.clone(),
                     cause: u8::try_from(row.get::<_, i64>(1)?).ok().and_then(cause),
