@@ -142,6 +142,10 @@ pub struct Metrics {
     pub parked_keys: Family<OfDestination, Gauge>,
     /// Dead letters made.
     pub dead_letters: Family<OfDeath, Counter>,
+    /// Deliveries made by replays.
+    pub replayed: Family<OfDestination, Counter>,
+    /// Replays that have their turn.
+    pub replays_running: Gauge,
     /// Rows of ROUTED that a destination has before it.
     pub lag_events: Family<OfDestination, Gauge>,
     /// The age of the oldest of them.
@@ -207,6 +211,8 @@ impl Default for Metrics {
             retried: Family::default(),
             parked_keys: Family::default(),
             dead_letters: Family::default(),
+            replayed: Family::default(),
+            replays_running: Gauge::default(),
             lag_events: Family::default(),
             lag_seconds: Family::default(),
             client_sessions: Family::default(),
@@ -254,6 +260,8 @@ impl Metrics {
         registry.register("retried", "Tries that were made again", self.retried.clone());
         registry.register("parked_keys", "Keys that wait on the shelf", self.parked_keys.clone());
         registry.register("dead_letters", "Dead letters made", self.dead_letters.clone());
+        registry.register("replayed", "Deliveries made by replays", self.replayed.clone());
+        registry.register("replays_running", "Replays that have their turn", self.replays_running.clone());
         registry.register("lag_events", "Decided rows a destination has before it", self.lag_events.clone());
         registry.register("lag_seconds", "The age of the oldest of them", self.lag_seconds.clone());
         let help = "Connections to RabbitMQ, or Kafka producers, opened";

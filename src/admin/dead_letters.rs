@@ -1,6 +1,4 @@
 //! `/api/v1/dead-letters`: what could not be delivered, and why.
-//!
-//! A dead letter's id is its place: `dl_` and base64url of `lane|partition|row|route`.
 
 use super::{
     AdminState,
@@ -9,15 +7,13 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    domain::{DeadCause, DestinationName, Event, Offset, Partition, RouteName},
+    domain::{DeadCause, DestinationName, Event, RouteName},
     journal::{
         LaneName, Log, ReadError,
-        sqlite::{
-            queries::{
-                Queries,
-                shelf::{DeadLetter, ShelfFilter, ShelfPlace},
-            },
-            state_rows::{lane_name, lane_text},
+        sqlite::queries::{
+            Queries,
+            letter::{DeadLetterId, EventWords},
+            shelf::{DeadLetter, ShelfFilter, ShelfPlace},
         },
     },
 };
@@ -25,7 +21,6 @@ use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
 };
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use std::{cmp::Reverse, sync::Arc, time::Duration, time::Instant};
 
@@ -82,26 +77,6 @@ pub struct GroupBody {
     count: u64,
     first_at: String,
     last_at: String,
-}
-
-/// What an event must be.
-struct EventWords {
-    source: Option<String>,
-    tenant: Option<String>,
-    kind: Option<String>,
-    key: Option<String>,
-}
-
-impl EventWords {
-    fn matches(&self, event: Option<&Event>) -> bool {
-        let fits = |wanted: &Option<String>, is: fn(&Event) -> Option<&str>| {
-            wanted.as_deref().is_none_or(|wanted| event.and_then(is) == Some(wanted))
-        };
-        fits(&self.source, |event| Some(event.source.as_str()))
-            && fits(&self.tenant, |event| Some(event.tenant.as_str()))
-            && fits(&self.kind, |event| Some(&event.kind))
-            && fits(&self.key, |event| event.key.as_deref())
-    }
 }
 
 /// The newest rows first, without payloads.
@@ -214,41 +189,6 @@ fn destination(lane: &LaneName) -> String {
     }
 }
 
-/// The id of a dead letter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetterId {
-    /// Whose shelf.
-    pub lane: LaneName,
-    /// The ROUTED row.
-    pub row: Offset,
-    /// The route.
-    pub route: Option<RouteName>,
-}
-
-impl DeadLetterId {
-    /// As it is shown.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let route = self.route.as_ref().map(RouteName::as_str).unwrap_or_default();
-        let place = format!("{}|{}|{}|{route}", lane_text(&self.lane), Partition(0).0, self.row);
-        format!("dl_{}", BASE64_URL_SAFE_NO_PAD.encode(place))
-    }
-
-    /// Reads what [`DeadLetterId::text`] wrote.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix("dl_")?).ok()?;
-        let place = String::from_utf8(bytes).ok()?;
-        let mut parts = place.split('|');
-        let (lane, partition, row, route) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() || partition != "0" {
-            return None;
-        }
-        let route = if route.is_empty() { None } else { Some(RouteName::parse(route).ok()?) };
-        Some(Self { lane: lane_name(lane)?, row: row.parse().ok()?, route })
-    }
-}
-
 fn cursor(place: &ShelfPlace) -> String {
     format!("d{}.{}.{}", place.row.0, place.lane, place.route)
 }
@@ -264,24 +204,9 @@ fn read_cursor(text: &str) -> Result<ShelfPlace, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DeadLetterId, cursor, read_cursor};
-    use crate::{
-        domain::{DestinationName, RouteName},
-        journal::{LaneName, sqlite::queries::shelf::ShelfPlace},
-    };
+    use super::{cursor, read_cursor};
+    use crate::journal::sqlite::queries::shelf::ShelfPlace;
     use std::cmp::Reverse;
-
-    #[test]
-    fn an_id_names_its_place_and_nothing_else_is_one() {
-        let crm = LaneName::Destination(DestinationName::parse("crm.events-2").unwrap());
-        for (lane, route) in [(crm, Some("a.b")), (LaneName::Morgue, None)] {
-            let id = DeadLetterId { lane, row: u64::MAX, route: route.map(|route| RouteName::parse(route).unwrap()) };
-            assert_eq!(DeadLetterId::parse(&id.text()), Some(id));
-        }
-        for bad in ["", "dl_", "evt_1", "dl_bW9yZ3Vl", "dl_bW9yZ3VlfDF8MXw", "dl_%2e"] {
-            assert_eq!(DeadLetterId::parse(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_cursor_comes_back_as_it_went() {

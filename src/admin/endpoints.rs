@@ -2,7 +2,9 @@
 //!
 //! The router is made from [`TABLE`], `openapi.json` is tested against it, and the tests of roles go through it.
 
-use super::{AdminState, access, dead_letters, destinations, events, probes, problem::Problem, reconciles, routes};
+use super::{
+    AdminState, access, dead_letters, destinations, events, probes, problem::Problem, reconciles, replays, routes,
+};
 use crate::config::settings::Role;
 use axum::{
     Router,
@@ -37,6 +39,14 @@ enum Answer {
     DeadLetters,
     DeadLetterGroups,
     DeadLetter,
+    Discard,
+    Replays,
+    Replay,
+    ReplayCreate,
+    ReplayPause,
+    ReplayResume,
+    ReplayCancel,
+    Audit,
     Destinations,
     Pause,
     Resume,
@@ -76,6 +86,14 @@ pub const TABLE: &[Endpoint] = &[
     read("/api/v1/dead-letters", Answer::DeadLetters),
     read("/api/v1/dead-letters/groups", Answer::DeadLetterGroups),
     read("/api/v1/dead-letters/{id}", Answer::DeadLetter),
+    act("/api/v1/dead-letters/discard", Answer::Discard),
+    read("/api/v1/replays", Answer::Replays),
+    act("/api/v1/replays", Answer::ReplayCreate),
+    read("/api/v1/replays/{id}", Answer::Replay),
+    act("/api/v1/replays/{id}/pause", Answer::ReplayPause),
+    act("/api/v1/replays/{id}/resume", Answer::ReplayResume),
+    act("/api/v1/replays/{id}/cancel", Answer::ReplayCancel),
+    read("/api/v1/audit", Answer::Audit),
     read("/api/v1/destinations", Answer::Destinations),
     act("/api/v1/destinations/{name}/pause", Answer::Pause),
     act("/api/v1/destinations/{name}/resume", Answer::Resume),
@@ -117,6 +135,14 @@ fn answer(answer: Answer) -> MethodRouter<Arc<AdminState>> {
         Answer::DeadLetters => get(dead_letters::list),
         Answer::DeadLetterGroups => get(dead_letters::groups),
         Answer::DeadLetter => get(dead_letters::one),
+        Answer::Discard => post(replays::discard),
+        Answer::Replays => get(replays::list),
+        Answer::ReplayCreate => post(replays::create),
+        Answer::Replay => get(replays::one),
+        Answer::ReplayPause => post(replays::pause),
+        Answer::ReplayResume => post(replays::resume),
+        Answer::ReplayCancel => post(replays::cancel),
+        Answer::Audit => get(replays::audit),
         Answer::Destinations => get(destinations::list),
         Answer::Pause => post(destinations::pause),
         Answer::Resume => post(destinations::resume),

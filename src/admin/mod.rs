@@ -13,6 +13,7 @@ pub mod lockout;
 pub mod probes;
 pub mod problem;
 pub mod reconciles;
+pub mod replays;
 pub mod routes;
 pub mod state;
 pub mod timeline;

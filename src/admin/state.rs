@@ -2,7 +2,7 @@
 
 use super::lockout::Lockout;
 use crate::{
-    app::{fleet::EmbeddedFleet, generation::Generation, reload::Reloads},
+    app::{fleet::EmbeddedFleet, generation::Generation, reload::Reloads, replays::Replays},
     ingress::refusing::Refusing,
     journal::{
         sqlite::{log::SqliteLog, queries::Queries, state::SqliteState},
@@ -34,6 +34,8 @@ pub struct AdminState {
     pub generation: Arc<ArcSwap<Generation>>,
     /// Asks for reloads of the routes.
     pub reloads: Reloads,
+    /// The replays.
+    pub replays: Arc<Replays>,
     /// The logs.
     pub tail: Arc<Tail<SqliteLog>>,
     /// The state.

@@ -10,6 +10,7 @@
 //! | enricher | ends: who waits for a record is not answered | the process stops |
 //! | reloader | ends | the process stops |
 //! | reader of the vendors' lists, with its feeds and back-fills | cut: what is not stored is read again | the process stops |
+//! | a replay | as a lane; the next start goes on with it | it is over |
 //! | a destination's lane, the morgue | waits up to 3 s for answers, stores them | the process stops |
 //! | an outlet | ends when its lane drops it | its lane sees it gone, and tries again with a reload |
 //! | upkeep (thread): seals segments, removes old ones | finishes its step | with an error only on a failed sync: the process stops |
@@ -23,6 +24,7 @@ pub mod feeds;
 pub mod fleet;
 pub mod generation;
 pub mod reload;
+pub mod replays;
 pub mod upkeep;
 
 use crate::{
@@ -31,10 +33,11 @@ use crate::{
         fleet::{Fleet, ONLY},
         generation::Generation,
         reload::Reloader,
+        replays::{JOBS_MAX, Replays, Shared},
         upkeep::Upkeep,
     },
     core::{intake::Intake, router::Router},
-    destinations::OutletTask,
+    destinations::{OutletTask, message::TypePrefixes},
     domain::Timestamp,
     enrich::{self, Enricher, gates::Gates, task::Setup},
     ingress::{
@@ -47,7 +50,7 @@ use crate::{
     },
     journal::{
         Entry, LaneName, LaneRecord, Log, ReadLimit, State, Wanted, WriteError,
-        sqlite::{self, log::SqliteLog, state::SqliteState},
+        sqlite::{self, log::SqliteLog, queries::Queries, state::SqliteState},
         tail::{TAIL_BYTES_MAX, Tail, TailAppender},
     },
     lanes::{
@@ -71,7 +74,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time,
 };
@@ -193,6 +196,22 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let schedule = Schedule::new(keys, accept, keeper.clone(), Arc::clone(&metrics), gates);
     tasks.spawn(feeds::read(schedule, jobs.clone(), routes.subscribe(), lanes_stop.clone()));
     let (spawn, spawned) = mpsc::channel(SPAWNS);
+    let replays = Arc::new(Replays::new(Shared {
+        queries: Queries::new(tail.engine().clone()),
+        log: Arc::clone(&tail),
+        writer: writer.clone(),
+        keeper: keeper.clone(),
+        fleet: Arc::clone(&fleet),
+        metrics: Arc::clone(&metrics),
+        generation: Arc::clone(&generation),
+        fetch: Arc::new(enricher.clone()),
+        prefixes: TypePrefixes::new(generation.load().prefixes()),
+        spawn: spawn.clone(),
+        permits: Arc::new(Semaphore::new(JOBS_MAX)),
+        stop: lanes_stop.clone(),
+    }));
+    let taken_up = Arc::clone(&replays);
+    tasks.spawn(async move { taken_up.take_up().await });
     let reloader = Reloader {
         path,
         keys,
@@ -205,6 +224,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
         tail: Arc::clone(&tail),
         certificates: certificates.clone(),
         listeners: vec![hooks_control.clone(), admin_control.clone()],
+        replays: Arc::clone(&replays),
         spawn,
     };
     let (reloads, reloading) = reloader.start(lanes_stop.clone());
@@ -222,6 +242,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
         keeper: keeper.clone(),
         reloads,
         jobs,
+        replays,
     });
     let hooks = Server::new(listener, hooks_control.clone(), certificates.clone(), hooks);
     let admin = Server::new(admin_listener, admin_control.clone(), certificates, admin::service(Arc::clone(&state)));

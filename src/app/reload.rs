@@ -11,6 +11,7 @@
 use crate::{
     app::fleet::{self, EmbeddedFleet, ONLY},
     app::generation::Generation,
+    app::replays::Replays,
     config::{self, settings::Settings},
     destinations::OutletTask,
     domain::{HashKeys, Timestamp},
@@ -93,6 +94,8 @@ pub struct Reloader {
     pub certificates: Option<Certificates>,
     /// The listeners.
     pub listeners: Vec<serve::Control>,
+    /// Replays.
+    pub replays: Arc<Replays>,
     /// Where new tasks are spawned.
     pub spawn: mpsc::Sender<OutletTask>,
 }
@@ -196,6 +199,7 @@ impl Reloader {
             let _ = self.spawn.send(task).await;
         }
         self.routes.send_replace(Arc::clone(&next));
+        self.replays.reloaded();
         Ok(Reloaded::Now(next.number))
     }
 

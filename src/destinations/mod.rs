@@ -103,6 +103,20 @@ pub fn start(common: Common, kind: &DestinationKind) -> (Outlet, OutletTask) {
     }
 }
 
+/// Starts a second outlet of a destination, for a replay: it declares nothing, and leaves files to the first.
+#[must_use]
+pub fn start_beside(common: Common, kind: &DestinationKind) -> (Outlet, OutletTask) {
+    match kind {
+        DestinationKind::RabbitMq(settings) => {
+            let mut settings = settings.clone();
+            settings.exchange.declare = false;
+            rabbitmq::start(common, &settings)
+        }
+        DestinationKind::Kafka(settings) => kafka::start(common, settings),
+        DestinationKind::File(settings) => file::start_beside(common, settings),
+    }
+}
+
 /// The lane's end of an outlet. Dropping it ends the outlet's task, which may leave tries unanswered.
 #[derive(Debug)]
 pub struct Outlet {

@@ -50,6 +50,8 @@ impl Part {
         let mut items = Vec::with_capacity(page.rows.len());
         for entry in page.rows {
             match entry {
+                // What a replay decided is the replay's to publish.
+                Entry::Row(routed) if routed.row.job != 0 => {}
                 Entry::Row(routed) => self.of_row(&routed, on_dead, &mut items),
                 Entry::Damaged(damage) => items.push(damaged(partition, damage.offset, damage.detail)),
             }

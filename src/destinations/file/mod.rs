@@ -6,6 +6,9 @@
 //! After an error nothing of the batch counts, what is not synced is taken back, and the folder is
 //! tried every second. A crash in between leaves lines that are written again: the duplicates that the contract
 //! allows, at most one window of them.
+//!
+//! A folder has one writer in a process. A replay's outlet writes through the one that its destination's lane has open:
+//! batches of the two take turns.
 
 pub mod folder;
 pub mod line;
@@ -16,7 +19,13 @@ use crate::{
     destinations::{Common, Order, Outlet, OutletState, OutletTask, Report, Socket, outlet},
     domain::{Attempt, DestinationName, StopReason, Timestamp},
 };
-use std::{panic, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 use tokio::{sync::mpsc::error::SendError, task, time};
 use tracing::{info, warn};
 use writer::{Writer, Written};
@@ -36,9 +45,49 @@ const STALL: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn start(common: Common, settings: &FileFolder) -> (Outlet, OutletTask) {
     let (outlet, socket) = outlet(common.window);
-    let writer = Writer::new(settings.path.clone(), common.prefixes);
+    let writer = Arc::new(Mutex::new(Writer::new(settings.path.clone(), common.prefixes)));
+    open_writers().insert(settings.path.clone(), Arc::downgrade(&writer));
     let task = Task { name: common.name, socket, state: None };
-    (outlet, Box::pin(async move { task.run(writer).await.unwrap_or_default() }))
+    (outlet, Box::pin(async move { task.run(Way::Own(writer)).await.unwrap_or_default() }))
+}
+
+/// Starts a second outlet of a file destination that runs already: it writes through the writer of the first.
+#[must_use]
+pub fn start_beside(common: Common, settings: &FileFolder) -> (Outlet, OutletTask) {
+    let (outlet, socket) = outlet(common.window);
+    let task = Task { name: common.name, socket, state: None };
+    let way = Way::Beside(settings.path.clone());
+    (outlet, Box::pin(async move { task.run(way).await.unwrap_or_default() }))
+}
+
+/// The writers of this process by folder: the newest where a reload replaced one.
+static WRITERS: Mutex<BTreeMap<PathBuf, Weak<Mutex<Writer>>>> = Mutex::new(BTreeMap::new());
+
+fn open_writers() -> std::sync::MutexGuard<'static, BTreeMap<PathBuf, Weak<Mutex<Writer>>>> {
+    let mut writers = WRITERS.lock().unwrap_or_else(PoisonError::into_inner);
+    writers.retain(|_, writer| writer.strong_count() > 0);
+    writers
+}
+
+/// How an outlet comes to its writer.
+#[derive(Clone)]
+enum Way {
+    Own(Arc<Mutex<Writer>>),
+    Beside(PathBuf),
+}
+
+impl Way {
+    fn with(&self, work: impl FnOnce(&mut Writer) -> Written) -> Option<Written> {
+        let writer = match self {
+            Self::Own(writer) => Some(Arc::clone(writer)),
+            Self::Beside(path) => writer_of(path),
+        };
+        writer.map(|writer| work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn writer_of(path: &Path) -> Option<Arc<Mutex<Writer>>> {
+    open_writers().get(path).and_then(Weak::upgrade)
 }
 
 /// The outlet ends: the lane is gone, or the runtime is.
@@ -65,12 +114,11 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut writer: Writer) -> Result<(), Ended> {
+    async fn run(mut self, way: Way) -> Result<(), Ended> {
         let mut next = Next::Probe;
         loop {
-            let written;
             let small_from = time::Instant::now() + SMALL_BATCH_EVERY;
-            (writer, written) = self.work(writer, next).await?;
+            let written = self.work(way.clone(), next).await?;
             if !written.outcomes.is_empty() {
                 self.socket.reports.send(Report::Outcomes(written.outcomes)).await?;
             }
@@ -114,14 +162,13 @@ impl Task {
         Ok(Next::Write(batch))
     }
 
-    /// Lets a blocking thread do it. Not cancel safe: a writer that is dropped half-way loses its outcomes.
-    async fn work(&mut self, mut writer: Writer, next: Next) -> Result<(Writer, Written), Ended> {
-        let mut work = task::spawn_blocking(move || {
-            let written = match next {
-                Next::Write(batch) => writer.write(&batch, Timestamp::now()),
-                Next::Probe => writer.probe(),
-            };
-            (writer, written)
+    /// Lets a blocking thread do it. Not cancel safe: a batch that is dropped half-way loses its outcomes.
+    async fn work(&mut self, way: Way, next: Next) -> Result<Written, Ended> {
+        let mut work = task::spawn_blocking(move || match next {
+            Next::Write(batch) => {
+                way.with(|writer| writer.write(&batch, Timestamp::now())).unwrap_or_else(|| Written::nowhere(&batch))
+            }
+            Next::Probe => way.with(Writer::probe).unwrap_or_else(|| Written::nowhere(&[])),
         });
         let done = loop {
             match time::timeout(STALL, &mut work).await {
@@ -244,5 +291,37 @@ mod tests {
         expect_state(&mut second, taken).await;
         drop(first);
         expect_state(&mut second, |state| *state == OutletState::Up).await;
+    }
+
+    #[tokio::test]
+    async fn a_second_outlet_of_one_destination_takes_turns_with_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = open(folder.path());
+        expect_state(&mut first, |state| *state == OutletState::Up).await;
+        let common =
+            Common { name: DestinationName::parse("out").unwrap(), window: 64, prefixes: TypePrefixes::default() };
+        let (mut second, task) = super::start_beside(common, &FileFolder { path: folder.path().to_owned() });
+        tokio::spawn(task);
+        expect_state(&mut second, |state| *state == OutletState::Up).await;
+        for round in 1..=3 {
+            publish(&mut first, 1..4).await;
+            publish(&mut second, 1..4).await;
+            assert!(matches!(next(&mut first).await, Report::Outcomes(_)));
+            assert!(matches!(next(&mut second).await, Report::Outcomes(_)));
+            assert_eq!(lines(folder.path()), round * 6);
+        }
+        drop(first);
+        let down = |state: &OutletState| matches!(state, OutletState::Stopped(StopReason::Down, _));
+        tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                publish(&mut second, 1..2).await;
+                if !matches!(next(&mut second).await, Report::Outcomes(outcomes) if matches!(outcomes[0].1, Outcome::Taken { .. })) {
+                    break;
+                }
+            }
+        })
+        .await
+        .expect("without the first there is no writer");
+        expect_state(&mut second, down).await;
     }
 }

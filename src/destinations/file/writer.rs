@@ -22,6 +22,16 @@ pub(super) struct Written {
     pub state: OutletState,
 }
 
+impl Written {
+    /// What comes of a batch where the destination has no writer.
+    pub(super) fn nowhere(batch: &[Attempt]) -> Self {
+        let words: Box<str> = "the destination's own lane has no writer at the moment".into();
+        let failure = Failure { kind: FailureKind::Lane(StopReason::Down), detail: words.clone() };
+        let failed = |attempt: &Attempt| (attempt.ticket, Outcome::Failed(failure.clone()));
+        Self { outcomes: batch.iter().map(failed).collect(), state: OutletState::Stopped(StopReason::Down, words) }
+    }
+}
+
 pub(super) struct Writer {
     path: PathBuf,
     prefixes: TypePrefixes,

@@ -1,6 +1,6 @@
 //! What a job has chosen goes onto its list, chunk by chunk.
 
-use super::audit;
+use super::{Counts, audit, find_job};
 use crate::{
     domain::{DeadCause, DestinationName, Offset, Partition, ReplayJob, RouteName, Timestamp},
     journal::{
@@ -45,6 +45,9 @@ pub struct Planned {
     pub buried: Vec<ShelfRow>,
 }
 
+/// How many items each part has got, and what the job has counted.
+pub type Fed = (BTreeMap<ReplayJob, u64>, Counts);
+
 /// A chunk of what a job chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
@@ -66,11 +69,11 @@ pub struct Chunk {
 
 impl SqliteState {
     /// Lays a chunk on a job's list. A dead letter that is not there any more, or is another job's, is left out. Gives
-    /// back how many items each part has got.
+    /// back what came onto it.
     ///
     /// # Errors
     /// [`WriteError`]; nothing of the chunk is there then.
-    pub fn feed_job(&mut self, chunk: &Chunk, at: Timestamp) -> Result<BTreeMap<ReplayJob, u64>, WriteError> {
+    pub fn feed_job(&mut self, chunk: &Chunk, at: Timestamp) -> Result<Fed, WriteError> {
         let rows: usize = chunk.planned.iter().map(|planned| 2 + planned.items.len() * 2).sum();
         self.write(rows as u64, |connection, _| {
             let mut parts = BTreeMap::new();
@@ -130,7 +133,8 @@ impl SqliteState {
                     audit(connection, at, &who, &format!("replay {} has chosen {matched} deliveries", chunk.job))?;
                 }
             }
-            Ok(fed)
+            let counts = find_job(connection, chunk.job)?.map(|record| record.counts);
+            Ok((fed, counts.unwrap_or_default()))
         })
     }
 }

@@ -156,7 +156,7 @@ pub fn audit(connection: &Connection, at: Timestamp, who: &str, what: &str) -> r
 }
 
 impl SqliteState {
-    /// Takes a job on; nothing is chosen yet. `pin` is the first event it will read, if it reads events.
+    /// Takes a job on; nothing is chosen yet. `words` are its definition as the audit tells it; `pin` is the first event it will read, if it reads events.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -164,7 +164,7 @@ impl SqliteState {
         &mut self,
         at: Timestamp,
         who: &str,
-        definition: &str,
+        (definition, words): (&str, &str),
         pin: Option<Offset>,
     ) -> Result<ReplayJob, WriteError> {
         self.write(2, |connection, _| {
@@ -174,7 +174,7 @@ impl SqliteState {
                  failed, kept, gone) VALUES(?1, ?2, ?3, ?4, 'running', ?2, 0, ?5, 0, 0, 0, 0, 0)";
             let pin = pin.map(u64::cast_signed);
             connection.execute(sql, params![job.0.cast_signed(), at.as_millis(), who, definition, pin])?;
-            audit(connection, at, who, &format!("replay {job} begins: {definition}"))?;
+            audit(connection, at, who, &format!("replay {job} begins: {words}"))?;
             Ok(job)
         })
     }
@@ -205,12 +205,10 @@ impl SqliteState {
     ///
     /// # Errors
     /// [`WriteError`].
-    pub fn fail_job(&mut self, job: ReplayJob, at: Timestamp, why: &str) -> Result<(), WriteError> {
-        self.write(2, |connection, _| {
-            let Some(record) = find_job(connection, job)? else { return Ok(()) };
+    pub fn note_job_error(&mut self, job: ReplayJob, why: &str) -> Result<(), WriteError> {
+        self.write(1, |connection, _| {
             let sql = "UPDATE jobs SET last_error = ?2 WHERE job = ?1";
-            connection.execute(sql, params![job.0.cast_signed(), why])?;
-            note_state(connection, &record, JobState::Failed, (at, &record.who))
+            connection.execute(sql, params![job.0.cast_signed(), why]).map(|_| ())
         })
     }
 }

@@ -84,11 +84,16 @@ impl SqliteState {
         })
     }
 
-    /// Ends a cancelled job: what it still has is a dead letter again, as it was. The job as it is afterwards.
+    /// Ends a job before its time: what it still has is a dead letter again, as it was. The job as it is afterwards.
     ///
     /// # Errors
     /// [`WriteError`].
-    pub fn give_back_job(&mut self, job: ReplayJob, at: Timestamp) -> Result<Option<JobRecord>, WriteError> {
+    pub fn give_back_job(
+        &mut self,
+        job: ReplayJob,
+        to: JobState,
+        at: Timestamp,
+    ) -> Result<Option<JobRecord>, WriteError> {
         self.write(1, |connection, _| {
             let Some(record) = find_job(connection, job)? else { return Ok(None) };
             for lane in part_lanes(connection, job)? {
@@ -98,7 +103,7 @@ impl SqliteState {
             }
             let sql = "UPDATE shelf SET state = 1, job = 0 WHERE state = 2 AND job = ?1";
             connection.execute(sql, [job.0.cast_signed()])?;
-            note_state(connection, &record, JobState::Cancelled, (at, &record.who))?;
+            note_state(connection, &record, to, (at, &record.who))?;
             find_job(connection, job)
         })
     }

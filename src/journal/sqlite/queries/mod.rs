@@ -7,6 +7,7 @@
 pub mod decisions;
 pub mod events;
 pub mod fates;
+pub mod letter;
 pub mod receipts;
 pub mod shelf;
 #[cfg(test)]

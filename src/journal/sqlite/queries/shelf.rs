@@ -94,6 +94,31 @@ impl Queries {
         Ok(found)
     }
 
+    /// Finds dead letters that nobody has, from the first row of the first lane up, at most so many: what replays and
+    /// discards go through. `after` is the place of the last one that was looked at.
+    ///
+    /// # Errors
+    /// [`ReadError`]; a damaged row is passed over.
+    pub fn dead_letters_up(
+        &self,
+        filter: &ShelfFilter,
+        after: Option<&ShelfPlace>,
+        rows_max: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        self.state(|connection| {
+            let mut found = Vec::new();
+            for (id, record) in lanes(connection)? {
+                let listed = !matches!(record.lane, LaneName::Replay(_));
+                let wanted = listed && filter.lane.as_ref().is_none_or(|lane| *lane == record.lane);
+                if wanted && after.is_none_or(|after| id >= after.lane) && found.len() < rows_max {
+                    let after = after.filter(|after| after.lane == id);
+                    of_lane_up(connection, (id, &record.lane), filter, after, rows_max, &mut found)?;
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// One dead letter.
     ///
     /// # Errors
@@ -185,6 +210,39 @@ fn of_lane(
             found.push(DeadLetter { lane: lane.clone(), place, row });
             count += 1;
         }
+    }
+    Ok(())
+}
+
+const AHEAD: &str = "WHERE lane = ?1 AND (row, route) > (?2, ?3) AND state = 1 AND (?4 IS NULL OR route = ?4) \
+     AND (?5 IS NULL OR cause = ?5) AND (?6 IS NULL OR last_at >= ?6) AND (?7 IS NULL OR last_at < ?7) \
+     ORDER BY row, route LIMIT ?8";
+
+fn of_lane_up(
+    connection: &Connection,
+    (id, lane): (i64, &LaneName),
+    filter: &ShelfFilter,
+    after: Option<&ShelfPlace>,
+    rows_max: usize,
+    found: &mut Vec<DeadLetter>,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&format!("{COLUMNS} {AHEAD}"))?;
+    let room = i64::try_from(rows_max.saturating_sub(found.len())).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![
+        id,
+        after.map_or(0, |place| place.row.0.cast_signed()),
+        after.map_or("", |place| place.route.as_str()),
+        filter.route.as_ref().map(RouteName::as_str),
+        filter.cause.map(cause_code),
+        filter.from.map(Timestamp::as_millis),
+        filter.to.map(Timestamp::as_millis),
+        room,
+    ])?;
+    while let Some(row) = rows.next()? {
+        let Some(row) = read_shelf(row, PARTITION) else { continue };
+        let route = row.route.as_ref().map(ToString::to_string).unwrap_or_default();
+        let place = ShelfPlace { row: Reverse(row.offset), lane: id, route };
+        found.push(DeadLetter { lane: lane.clone(), place, row });
     }
     Ok(())
 }

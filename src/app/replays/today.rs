@@ -1,0 +1,124 @@
+//! What today's routes make of an event, and what goes elsewhere than it was to go.
+
+use super::choose::{Chooser, What};
+use crate::{
+    app::generation::Generation,
+    core::router::{Decide, Decided, Need},
+    domain::{DeadRoute, DestinationName, EnrichmentPart, EnrichmentStatus, Event, RouteName, Target, Timestamp},
+    journal::ReadError,
+};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+impl Chooser {
+    /// Lets today's routes decide: one of them, or all.
+    pub(super) fn anew(
+        &self,
+        event: &Arc<Event>,
+        route: Option<&RouteName>,
+        before: Vec<EnrichmentPart>,
+        again: &dyn Fn(&Target) -> bool,
+    ) -> Result<What, ReadError> {
+        let (generation, mut enrichment) = (&self.generation, Vec::new());
+        let mut decision = match route {
+            None => match generation.decide(event) {
+                Decided::Now(decision) => decision,
+                Decided::Needs(needs, matched) => {
+                    enrichment = self.records(event, needs, before)?;
+                    Decide::finish(&**generation, event, matched, &enrichment)
+                }
+            },
+            Some(route) => {
+                let Some(matched) = generation.table.evaluate_route(event, route) else { return Ok(What::Nothing) };
+                let need = |need: crate::routing::table::Need<'_>| Need {
+                    what: need.what.into(),
+                    required: need.required,
+                    within: need.within,
+                };
+                let needs: Vec<_> = matched.needs(&generation.table).map(need).collect();
+                if !needs.is_empty() {
+                    enrichment = self.records(event, needs, before)?;
+                }
+                generation.table.finish(event, &matched, &enrichment)
+            }
+        };
+        if decision.targets.is_empty() && decision.dead.is_empty() {
+            return Ok(What::Nothing);
+        }
+        let again: Vec<(Target, bool)> = std::mem::take(&mut decision.targets)
+            .into_iter()
+            .map(|target| {
+                let again = again(&target);
+                (target, again)
+            })
+            .collect();
+        let again = self.elsewhere(again);
+        decision.targets = again.iter().map(|(target, _)| target.clone()).collect();
+        let again = again.into_iter().map(|(_, again)| again).collect();
+        Ok(What::Anew { event: Arc::clone(event), generation: generation.number, decision, enrichment, again })
+    }
+
+    /// Sends targets where the job says, each route once to each.
+    pub(super) fn elsewhere(&self, targets: Vec<(Target, bool)>) -> Vec<(Target, bool)> {
+        if self.checked.destinations.is_empty() {
+            return targets;
+        }
+        let mut sent: Vec<(Target, bool)> = Vec::new();
+        for (target, again) in targets {
+            for destination in &self.checked.destinations {
+                let is = |(other, _): &(Target, bool)| other.route == target.route && other.destination == *destination;
+                if !sent.iter().any(is) {
+                    sent.push((readdressed(&self.generation, &target, destination), again));
+                }
+            }
+        }
+        sent
+    }
+
+    /// Records for a new decision: those that the event had, or fetched now, with a budget from now on.
+    fn records(
+        &self,
+        event: &Event,
+        needs: Vec<Need>,
+        before: Vec<EnrichmentPart>,
+    ) -> Result<Vec<EnrichmentPart>, ReadError> {
+        let good =
+            |part: &&EnrichmentPart| matches!(part.status, EnrichmentStatus::Ok | EnrichmentStatus::NotApplicable);
+        let had: Vec<_> = needs
+            .iter()
+            .filter_map(|need| before.iter().filter(good).find(|part| part.what == need.what).cloned())
+            .collect();
+        if had.len() == needs.len() {
+            return Ok(had);
+        }
+        let mut fresh = event.clone();
+        fresh.content.received_at = Timestamp::now();
+        let fetched = self.fetch.fetch(Arc::new(fresh), needs);
+        Handle::current().block_on(async {
+            tokio::select! {
+                parts = fetched => Ok(parts),
+                () = self.stop.cancelled() => Err(ReadError("the process is stopping".to_owned())),
+            }
+        })
+    }
+}
+
+/// A dead letter whose new decision sends it nowhere stays one.
+pub(super) fn dead_again(what: What) -> What {
+    match what {
+        What::Anew { decision, .. } if decision.targets.is_empty() => match decision.dead.into_iter().next() {
+            Some(DeadRoute { cause, detail, .. }) => What::Refused(cause, detail),
+            None => What::Nothing,
+        },
+        what => what,
+    }
+}
+
+/// A target sent somewhere else: its address goes along only to a destination of the same type.
+#[must_use]
+pub fn readdressed(generation: &Generation, target: &Target, to: &DestinationName) -> Target {
+    let kind = |name: &DestinationName| generation.settings.destinations.get(name).map(|it| it.kind.as_str());
+    let same = target.destination == *to || kind(&target.destination) == kind(to);
+    let address = target.address.clone().filter(|_| same);
+    Target { destination: to.clone(), address, ..target.clone() }
+}
