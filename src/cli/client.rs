@@ -38,6 +38,9 @@ impl fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
+/// The query of a request, and its body.
+type Asked<'a> = (&'a [(&'a str, String)], Option<&'a Value>);
+
 /// One server's admin API.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -61,13 +64,13 @@ impl Client {
 
     /// The status of a path that needs no token.
     pub(super) async fn status_of(&self, path: &str) -> anyhow::Result<u16> {
-        let (status, _) = self.call(Method::GET, &[path], &[], None, false).await?;
+        let (status, _) = self.call(Method::GET, &[path], (&[], None), false).await?;
         Ok(status.as_u16())
     }
 
     /// Asks for something below `/api/v1/`; the text of its JSON.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<String> {
-        self.api(Method::GET, path, query).await
+        self.api(Method::GET, path, (query, None)).await
     }
 
     /// Asks for a list, page by page until it holds `limit` items or ends: a page that was searched for long may be short.
@@ -94,28 +97,13 @@ impl Client {
     }
 
     /// Has something done below `/api/v1/`.
-    pub(super) async fn post(&self, path: &[&str]) -> anyhow::Result<String> {
-        self.api(Method::POST, path, &[]).await
+    pub(super) async fn post(&self, path: &[&str], body: Option<&Value>) -> anyhow::Result<String> {
+        self.api(Method::POST, path, (&[], body)).await
     }
 
-    /// The same, with what is asked for in a body.
-    pub(super) async fn post_json(&self, path: &[&str], body: &Value) -> anyhow::Result<String> {
-        self.api_with(Method::POST, path, &[], Some(body)).await
-    }
-
-    async fn api(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<String> {
-        self.api_with(method, path, query, None).await
-    }
-
-    async fn api_with(
-        &self,
-        method: Method,
-        path: &[&str],
-        query: &[(&str, String)],
-        body: Option<&Value>,
-    ) -> anyhow::Result<String> {
+    async fn api(&self, method: Method, path: &[&str], asked: Asked<'_>) -> anyhow::Result<String> {
         let path: Vec<&str> = ["api", "v1"].iter().chain(path).copied().collect();
-        let (status, text) = self.call(method, &path, query, body, true).await?;
+        let (status, text) = self.call(method, &path, asked, true).await?;
         if status.is_success() {
             return Ok(text);
         }
@@ -136,8 +124,7 @@ impl Client {
         &self,
         method: Method,
         path: &[&str],
-        query: &[(&str, String)],
-        body: Option<&Value>,
+        (query, body): Asked<'_>,
         authorised: bool,
     ) -> anyhow::Result<(StatusCode, String)> {
         let mut url = self.base.clone();
@@ -146,6 +133,9 @@ impl Client {
             .pop_if_empty()
             .extend(path);
         let mut request = self.http.request(method, url).query(query);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
         if let Some(token) = self.token.as_ref().filter(|_| authorised) {
             request = request.bearer_auth(token.expose());
         }

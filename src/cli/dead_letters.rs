@@ -3,12 +3,12 @@
 use super::{
     Global, Status,
     client::Client,
-    events::{more, payload},
     output::print,
-    show::{cell, escaped_lines, items, table, without_phones},
+    selection::{Page, Pair, Words, selection},
+    show::{cell, escaped_lines, items, more, payload, table, without_phones},
 };
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The arguments of `dead-letters`.
 #[derive(Debug, Clone, Args)]
@@ -20,49 +20,52 @@ pub(super) struct DeadLettersArgs {
 #[derive(Debug, Clone, Subcommand)]
 enum Verb {
     /// One a line; no payloads
-    List(Box<Filter>),
+    List(Box<List>),
     /// How many of each destination and cause
     Groups,
     /// One with its payload
     Show(Show),
+    /// Take some off the shelf for good; nothing brings them back
+    Discard(Box<Discard>),
 }
 
 /// Which dead letters.
 #[derive(Debug, Clone, Args)]
 struct Filter {
-    /// From this source
-    #[arg(long)]
-    source: Option<String>,
-    /// Of this tenant
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Of this type
-    #[arg(long = "type")]
-    kind: Option<String>,
-    /// About this
-    #[arg(long)]
-    key: Option<String>,
-    /// By this route
-    #[arg(long)]
-    route: Option<String>,
+    #[command(flatten)]
+    words: Words,
     /// For this destination
     #[arg(long)]
     destination: Option<String>,
     /// Of this cause, such as unroutable or unparsable
     #[arg(long)]
     cause: Option<String>,
-    /// Dead at or after this time, RFC 3339
+}
+
+#[derive(Debug, Clone, Args)]
+struct List {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    page: Page,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Discard {
+    /// These, dl_…
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    filter: Filter,
+    /// All of them
     #[arg(long)]
-    from: Option<String>,
-    /// Dead before this time, RFC 3339
+    all: bool,
+    /// Why; it is written to the audit
+    #[arg(long, required_unless_present = "dry_run")]
+    reason: Option<String>,
+    /// Only say how many
     #[arg(long)]
-    to: Option<String>,
-    /// At most so many; with --json one page, at most 500
-    #[arg(long, default_value_t = 50)]
-    limit: usize,
-    /// Go on where an earlier list ended
-    #[arg(long)]
-    cursor: Option<String>,
+    dry_run: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -77,42 +80,51 @@ struct Show {
 pub(super) async fn run(global: &Global, args: &DeadLettersArgs) -> anyhow::Result<Status> {
     let client = Client::new(global)?;
     let (path, query): (&[&str], _) = match &args.verb {
-        Verb::List(filter) => (&["dead-letters"], filter.query()),
+        Verb::List(list) => (&["dead-letters"], list.page.query(list.filter.pairs())),
         Verb::Groups => (&["dead-letters", "groups"], Vec::new()),
         Verb::Show(show) => (&["dead-letters", &show.id], Vec::new()),
+        Verb::Discard(discard) => return discarded(global, &client, discard).await,
     };
-    let text = if global.json {
-        client.get(path, &query).await? + "\n"
-    } else {
-        match &args.verb {
-            Verb::List(filter) => listed(&client.list(path, &query, filter.limit).await?),
-            Verb::Groups => grouped(&serde_json::from_str(&client.get(path, &query).await?)?),
-            Verb::Show(show) => one(serde_json::from_str(&client.get(path, &query).await?)?, show.reveal),
+    let text = match &args.verb {
+        Verb::List(list) if !global.json => listed(&client.list(path, &query, list.page.limit).await?),
+        verb => {
+            let body = client.get(path, &query).await?;
+            match verb {
+                Verb::Groups if !global.json => grouped(&serde_json::from_str(&body)?),
+                Verb::Show(show) if !global.json => one(serde_json::from_str(&body)?, show.reveal),
+                Verb::List(_) | Verb::Groups | Verb::Show(_) | Verb::Discard(_) => body + "\n",
+            }
         }
     };
     print(&text)?;
     Ok(Status::Done)
 }
 
+async fn discarded(global: &Global, client: &Client, discard: &Discard) -> anyhow::Result<Status> {
+    let mut body = selection(&discard.ids, discard.filter.pairs(), discard.all)?;
+    if let Some(reason) = &discard.reason {
+        body.insert("reason".to_owned(), json!(reason));
+    }
+    if discard.dry_run {
+        body.insert("dry_run".to_owned(), json!(true));
+    }
+    let answer = client.post(&["dead-letters", "discard"], Some(&Value::Object(body))).await?;
+    if global.json {
+        print(&(answer + "\n"))?;
+        return Ok(Status::Done);
+    }
+    let answer: Value = serde_json::from_str(&answer)?;
+    print(&match discard.dry_run {
+        true => format!("{} dead letters would be discarded\n", cell(&answer, "matched")),
+        false => format!("{} dead letters are discarded\n", cell(&answer, "discarded")),
+    })?;
+    Ok(Status::Done)
+}
+
 impl Filter {
-    fn query(&self) -> Vec<(&'static str, String)> {
-        let limit = Some(self.limit.to_string());
-        [
-            ("source", &self.source),
-            ("tenant", &self.tenant),
-            ("type", &self.kind),
-            ("key", &self.key),
-            ("route", &self.route),
-            ("destination", &self.destination),
-            ("cause", &self.cause),
-            ("from", &self.from),
-            ("to", &self.to),
-            ("cursor", &self.cursor),
-            ("limit", &limit),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.clone()?)))
-        .collect()
+    fn pairs(&self) -> Vec<Pair> {
+        let own = [("destination", self.destination.clone()), ("cause", self.cause.clone())];
+        self.words.pairs().into_iter().chain(own).collect()
     }
 }
 

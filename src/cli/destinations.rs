@@ -43,7 +43,7 @@ pub(super) async fn run(global: &Global, args: &DestinationsArgs) -> anyhow::Res
         Verb::Pause(Name { name }) => (name, "pause", "is paused"),
         Verb::Resume(Name { name }) => (name, "resume", "goes on"),
     };
-    let body = client.post(&["destinations", name, verb]).await?;
+    let body = client.post(&["destinations", name, verb], None).await?;
     print(&if global.json { body + "\n" } else { format!("{name} {done}\n") })?;
     Ok(Status::Done)
 }

@@ -4,7 +4,8 @@ use super::{
     Global, Status,
     client::Client,
     output::print,
-    show::{cell, escaped_lines, items, mask, table, without_phones},
+    selection::{Page, Words},
+    show::{cell, escaped_lines, items, more, payload, table, without_phones},
 };
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -27,18 +28,8 @@ enum Verb {
 /// Which events.
 #[derive(Debug, Clone, Args)]
 struct Filter {
-    /// From this source
-    #[arg(long)]
-    source: Option<String>,
-    /// Of this tenant
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Of this type, such as cus.upsert
-    #[arg(long = "type")]
-    kind: Option<String>,
-    /// About this: a track_id or conv_id
-    #[arg(long)]
-    key: Option<String>,
+    #[command(flatten)]
+    words: Words,
     /// With this id of the vendor's
     #[arg(long)]
     vendor_id: Option<String>,
@@ -48,21 +39,8 @@ struct Filter {
     /// That came so: push, reconcile, poll, report
     #[arg(long)]
     origin: Option<String>,
-    /// That this route took
-    #[arg(long)]
-    route: Option<String>,
-    /// Received at or after this time, RFC 3339
-    #[arg(long)]
-    from: Option<String>,
-    /// Received before this time, RFC 3339
-    #[arg(long)]
-    to: Option<String>,
-    /// At most so many; with --json one page, at most 500
-    #[arg(long, default_value_t = 50)]
-    limit: usize,
-    /// Go on where an earlier list ended
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    page: Page,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -81,7 +59,7 @@ pub(super) async fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<St
             let query = filter.query();
             print(&match global.json {
                 true => client.get(&["events"], &query).await? + "\n",
-                false => listed(&client.list(&["events"], &query, filter.limit).await?),
+                false => listed(&client.list(&["events"], &query, filter.page.limit).await?),
             })?;
         }
         Verb::Show(show) => {
@@ -94,32 +72,9 @@ pub(super) async fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<St
 
 impl Filter {
     fn query(&self) -> Vec<(&'static str, String)> {
-        let limit = Some(self.limit.to_string());
-        [
-            ("source", &self.source),
-            ("tenant", &self.tenant),
-            ("type", &self.kind),
-            ("key", &self.key),
-            ("vendor_id", &self.vendor_id),
-            ("state", &self.state),
-            ("origin", &self.origin),
-            ("route", &self.route),
-            ("from", &self.from),
-            ("to", &self.to),
-            ("cursor", &self.cursor),
-            ("limit", &limit),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.clone()?)))
-        .collect()
-    }
-}
-
-/// What is said below a list that goes on.
-pub(super) fn more(list: &Value) -> String {
-    match list.get("next").and_then(Value::as_str) {
-        Some(cursor) => format!("more with --cursor {cursor}\n"),
-        None => String::new(),
+        let own =
+            [("vendor_id", self.vendor_id.clone()), ("state", self.state.clone()), ("origin", self.origin.clone())];
+        self.page.query(self.words.pairs().into_iter().chain(own))
     }
 }
 
@@ -156,25 +111,6 @@ fn shown(mut event: Value, reveal: bool) -> String {
     };
     let rows: Vec<_> = steps.iter().map(row).collect();
     escaped_lines(&text) + &table(["at", "what", "route", "destination", "detail"], &rows)
-}
-
-/// The payload, masked unless it is to be revealed.
-pub(super) fn payload(of: &mut Value, reveal: bool) -> String {
-    let Some(body) = of.get("body").and_then(Value::as_str) else {
-        return match of.get("body_base64") {
-            Some(Value::String(text)) => format!("\nBODY (no text; base64)\n{text}\n"),
-            _ => String::new(),
-        };
-    };
-    let shown = match (reveal, serde_json::from_str::<Value>(body)) {
-        (true, _) => body.to_owned(),
-        (false, Ok(mut value)) => {
-            mask(&mut value);
-            serde_json::to_string_pretty(&value).unwrap_or_default()
-        }
-        (false, Err(_)) => without_phones(body),
-    };
-    format!("\nBODY\n{}\n", shown.trim_end())
 }
 
 #[cfg(test)]

@@ -18,8 +18,10 @@ mod output;
 mod reconcile;
 #[cfg(test)]
 mod reference;
+mod replay;
 mod routes;
 mod sandbox;
+mod selection;
 mod serve;
 mod show;
 mod sign;
@@ -94,6 +96,8 @@ enum Command {
     Events(events::EventsArgs),
     /// What could not be delivered
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Send dead letters or events once more
+    Replay(Box<replay::ReplayArgs>),
     /// How the destinations are
     Destinations(destinations::DestinationsArgs),
     /// The routes in force, with what they took
@@ -147,6 +151,7 @@ async fn dispatch(global: &Global, command: Command) -> anyhow::Result<Status> {
         Command::Sign(args) => sign::run(global, &args),
         Command::Events(args) => events::run(global, &args).await,
         Command::DeadLetters(args) => dead_letters::run(global, &args).await,
+        Command::Replay(args) => replay::run(global, &args).await,
         Command::Destinations(args) => destinations::run(global, &args).await,
         Command::Routes(args) => routes::run(global, &args).await,
         Command::Reconcile(args) => reconcile::run(global, &args).await,

@@ -79,7 +79,7 @@ pub(super) async fn run(global: &Global, args: &ReconcileArgs) -> anyhow::Result
             return Ok(Status::Done);
         }
         (Some(Verb::Show(Id { id })), _) => client.get(&["reconciles", id], &[]).await?,
-        (Some(Verb::Cancel(Id { id })), _) => client.post(&["reconciles", id, "cancel"]).await?,
+        (Some(Verb::Cancel(Id { id })), _) => client.post(&["reconciles", id, "cancel"], None).await?,
         (None, Some(stretch)) => begin(&client, global, stretch).await?,
         (None, None) => anyhow::bail!("say what to read: --source, --tenant and --from, or list, show, cancel"),
     };
@@ -97,7 +97,7 @@ async fn begin(client: &Client, global: &Global, stretch: &Stretch) -> anyhow::R
         "to": stretch.to,
         "rate": stretch.rate,
     });
-    let mut text = client.post_json(&["reconciles"], &request).await?;
+    let mut text = client.post(&["reconciles"], Some(&request)).await?;
     let shows = std::io::stderr().is_terminal() && !global.json;
     loop {
         let job: Value = serde_json::from_str(&text)?;

@@ -137,6 +137,33 @@ pub(super) fn without_phones(text: &str) -> String {
     out + rest
 }
 
+/// What is said below a list that goes on.
+pub(super) fn more(list: &Value) -> String {
+    match list.get("next").and_then(Value::as_str) {
+        Some(cursor) => format!("more with --cursor {cursor}\n"),
+        None => String::new(),
+    }
+}
+
+/// The payload, masked unless it is to be revealed.
+pub(super) fn payload(of: &mut Value, reveal: bool) -> String {
+    let Some(body) = of.get("body").and_then(Value::as_str) else {
+        return match of.get("body_base64") {
+            Some(Value::String(text)) => format!("\nBODY (no text; base64)\n{text}\n"),
+            _ => String::new(),
+        };
+    };
+    let shown = match (reveal, serde_json::from_str::<Value>(body)) {
+        (true, _) => body.to_owned(),
+        (false, Ok(mut value)) => {
+            mask(&mut value);
+            serde_json::to_string_pretty(&value).unwrap_or_default()
+        }
+        (false, Err(_)) => without_phones(body),
+    };
+    format!("\nBODY\n{}\n", shown.trim_end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{escaped_lines, is_private, mask, masked, table, without_phones};

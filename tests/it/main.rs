@@ -18,6 +18,7 @@ mod rabbitmq;
 mod readmes;
 mod reconcile;
 mod reload;
+mod replay;
 mod security;
 mod tidy;
 mod vendors;

@@ -42,6 +42,8 @@ const SETTLE_EVERY: Duration = Duration::from_millis(20);
 pub const ORDERS: usize = 64;
 /// Whoever replays wants to know soon: a delivery that still finds no queue is a dead letter again after this.
 const UNROUTABLE_MAX: Duration = Duration::from_secs(10);
+/// What has been chosen waits at least so long for a destination that is down, or for the job's rate.
+const AGE_MIN: Duration = Duration::from_secs(86_400);
 /// The window of a destination that is not in `routes.yaml`, from which nothing goes out.
 const WINDOW_UNKNOWN: usize = 1_024;
 
@@ -131,6 +133,7 @@ impl PartTask {
         let window = settings.map_or(WINDOW_UNKNOWN, |settings| settings.window);
         let mut retry = generation.settings.retry;
         retry.unroutable = retry.unroutable.min(UNROUTABLE_MAX);
+        retry.max_age = retry.max_age.max(AGE_MIN);
         LaneConfig {
             window,
             read_ahead: (window * 2).clamp(256, crate::core::lane::SPAN_MAX),

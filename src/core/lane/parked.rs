@@ -102,11 +102,15 @@ impl<T: Clone> Lane<T> {
     pub(super) fn lay_out(
         &mut self,
         now: Timestamp,
-        pending: Pending<T>,
+        mut pending: Pending<T>,
         cause: DeadCause,
         detail: Box<str>,
         holds: bool,
     ) {
+        if pending.attempts == 0 {
+            // Retention counts from here: what was never tried must not look as old as the epoch.
+            (pending.first_at, pending.last_at) = (now, now);
+        }
         let row = shelf_row(&pending, ShelfState::Dead, Some(cause), detail.clone(), holds);
         if pending.shelved {
             self.left_the_shelf(&pending.item);

@@ -1,0 +1,80 @@
+//! What today's routes decide: dead letters of a condition, events that no route took.
+
+use super::{OUT, edit, get, job, letters, lines, preview, push, replay, replayed, until, wait_for_letters};
+use crate::{
+    crash::push::SOURCES,
+    program::{Home, PATIENCE, wait_for},
+};
+use serde_json::json;
+
+fn home(routes: &str) -> Home {
+    Home::new("{ path: ./data }", &format!("{SOURCES}{OUT}{routes}"))
+}
+
+#[test]
+fn a_failed_condition_is_decided_by_the_routes_of_today() {
+    let home = home("routes:\n  - { name: leads, when: body.n > 0, to: [out] }\n  - { name: all, to: [out] }\n");
+    let program = home.start();
+    push(&home, 0, "a", "\"n\":\"one\"");
+    push(&home, 1, "b", "\"n\":\"none\"");
+    wait_for_letters(&home, 2);
+    // Nothing has changed: both die again, and say so.
+    let id = replay(&home, json!({"filter": {"cause": "condition"}}));
+    let done = until(&home, &id, "done");
+    assert_eq!((&done["matched"], &done["kept"]), (&json!(0), &json!(2)));
+    let dead = letters(&home, "&cause=condition");
+    assert_eq!(dead.len(), 2);
+    assert!(dead.iter().all(|letter| letter["attempts"].as_u64().unwrap() >= 1), "{dead:?}");
+
+    edit(&home, "when: body.n > 0", "when: body.n == \"one\"");
+    let body = json!({"filter": {"route": "leads", "destination": ""}});
+    let seen = preview(&home, body.clone());
+    assert_eq!((&seen["matched"], &seen["kept"]), (&json!(1), &json!(1)));
+    let id = replay(&home, body);
+    let done = until(&home, &id, "done");
+    assert_eq!((&done["matched"], &done["delivered"], &done["kept"]), (&json!(1), &json!(1), &json!(1)), "{done}");
+    let sent = replayed(&home, "out", &id);
+    assert_eq!((sent.len(), &sent[0]["xroute"], &sent[0]["data"]["body"]["n"]), (1, &json!("leads"), &json!("one")));
+    let event = sent[0]["id"].as_str().unwrap();
+    assert_eq!(sent[0]["xdelivery"], format!("{event}/leads"));
+    // The other routes had theirs when the push came, and nothing more.
+    assert_eq!(lines(&home, "out").iter().filter(|line| line["xroute"] == "all").count(), 2);
+    // What today's route does not take stays a dead letter.
+    assert_eq!(letters(&home, "").len(), 1);
+    assert!(program.terminate(PATIENCE).success(), "{}", home.log());
+    // The lanes pass what the replay decided: nothing is sent by them after a restart.
+    let before = lines(&home, "out").len();
+    let program = home.start();
+    push(&home, 2, "c", "\"n\":\"two\"");
+    wait_for("the next push", PATIENCE, || (lines(&home, "out").len() == before + 1).then_some(()));
+    program.wait_for("laigu_router_lag_events", &["out"], 0.0);
+    assert!(program.terminate(PATIENCE).success(), "{}", home.log());
+}
+
+#[test]
+fn events_that_no_route_took_go_through_new_routes() {
+    let home = home("routes:\n  - { name: none, when: body.n == 7, to: [out] }\n");
+    let program = home.start();
+    (0..5).for_each(|id| push(&home, id, &format!("k{id}"), "\"n\":1"));
+    push(&home, 5, "k5", "\"n\":7");
+    wait_for("five are unrouted", PATIENCE, || {
+        let list = get(&home, "events?state=unrouted");
+        (list["items"].as_array().unwrap().len() == 5).then_some(())
+    });
+    let body = json!({"of": "events", "filter": {"state": "unrouted"}, "routes": "today"});
+    assert_eq!(preview(&home, body.clone())["matched"], 0);
+    edit(&home, "  - { name: none", "  - { name: new, to: [out] }\n  - { name: none");
+    let seen = preview(&home, body.clone());
+    assert_eq!((&seen["matched"], &seen["by_route"]), (&json!(5), &json!({"new": 5})));
+    let id = replay(&home, body);
+    let done = until(&home, &id, "done");
+    assert_eq!((&done["matched"], &done["delivered"]), (&json!(5), &json!(5)), "{done}");
+    let sent = replayed(&home, "out", &id);
+    assert_eq!(sent.len(), 5);
+    for line in sent {
+        // It is no repeat: nobody had it yet.
+        assert_eq!(line["xdelivery"], format!("{}/new", line["id"].as_str().unwrap()));
+    }
+    assert_eq!(job(&home, &id)["gone"], 0);
+    assert!(program.terminate(PATIENCE).success(), "{}", home.log());
+}
