@@ -233,7 +233,7 @@ fn what_is_too_old_dies_without_a_try() {
     let settled = bench.settled();
     let ends: Vec<_> = settled.receipts.iter().map(|receipt| (receipt.offset, receipt.ending)).collect();
     assert_eq!(ends, [(1, Ending::Dead(DeadCause::Expired))]);
-    let ShelfChange::Put(row) = &bench.settling.as_ref().unwrap().shelf[0] else { panic!("no dead letter") };
+    let ShelfChange::Put(row) = &settled.shelf[0] else { panic!("no dead letter") };
     assert_eq!((row.first_at, row.last_at), (bench.now, bench.now), "retention counts from its death");
 }
 

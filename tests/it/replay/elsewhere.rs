@@ -72,7 +72,7 @@ fn what_fails_again_goes_back_to_the_shelf_with_its_new_cause_and_more_tries() {
         "destinations:
   lake: {{ type: kafka, brokers: '{brokers}', topic: {name} }}
   out: {{ type: file, path: ./out }}
-retry: {{ max_age: 1s }}
+retry: {{ max_age: 1s, backoff: 20ms..100ms }}
 routes:
   - {{ name: all, to: [lake] }}
 "

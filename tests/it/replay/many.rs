@@ -3,11 +3,8 @@
 use super::{edit, get, job, post, preview, push, replay, until};
 use crate::{
     brokers::rabbitmq::Broker,
-    crash::{
-        brokers::{Queue, remove},
-        push::SOURCES,
-    },
-    kafka::support::{Node, fresh_topic},
+    crash::{brokers::Queue, push::SOURCES},
+    kafka::support::fresh_topic,
     program::{Home, PATIENCE, wait_for},
 };
 use serde_json::{Value, json};
@@ -41,7 +38,7 @@ fn push_all(home: &Home) {
 
 #[test]
 fn ten_thousand_dead_letters_are_replayed_over_a_kill_and_each_is_delivered() {
-    let (broker, node, name) = (Broker::shared(), Node::shared(), fresh_topic());
+    let (broker, name) = (Broker::shared(), fresh_topic());
     let mut queue = Queue::new(&broker, &name);
     let url = broker.url();
     let text = format!(
@@ -115,5 +112,9 @@ routes:
     assert!(program.metric("laigu_router_replayed_total", &["crm"]) > 0.0);
     program.wait_for("laigu_router_replays_running", &[], 0.0);
     assert!(program.terminate(PATIENCE).success(), "{}", home.log());
-    tokio::runtime::Runtime::new().unwrap().block_on(remove(&broker, &node, &name));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let client = broker.client().await;
+        client.channel.queue_delete(name.as_str().into(), Default::default()).await.expect("the queue goes");
+        client.delete_exchange(&name).await;
+    });
 }

@@ -87,7 +87,18 @@ const PURE: &[&str] = &["src/domain/", "src/core/", "src/routing/"];
 /// The home of every dependency.
 pub const CRATES: &[(&str, Home)] = &[
     ("axum", Home::Only(&["src/admin/", "src/sandbox/"])),
-    ("http", Home::Only(&["src/config/", "src/ingress/", "src/admin/", "src/vendors/", "src/sandbox/"])),
+    (
+        "http",
+        Home::Only(&[
+            "src/config/",
+            "src/ingress/",
+            "src/admin/",
+            "src/vendors/",
+            "src/sandbox/",
+            "src/enrich/",
+            "src/reconcile/",
+        ]),
+    ),
     ("http_body_util", Home::Only(&["src/ingress/", "src/admin/"])),
     ("hyper", Home::Only(&["src/ingress/", "src/sandbox/"])),
     ("hyper_util", Home::Only(&["src/ingress/", "src/admin/", "src/sandbox/"])),
