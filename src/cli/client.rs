@@ -139,9 +139,6 @@ impl Client {
         if let Some(token) = self.token.as_ref().filter(|_| authorised) {
             request = request.bearer_auth(token.expose());
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
         let unreachable = |error: reqwest::Error| Unreachable {
             at: self.base.to_string().trim_end_matches('/').to_owned(),
             guessed: self.guessed,
