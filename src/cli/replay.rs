@@ -245,7 +245,7 @@ fn shown(job: &Value) -> String {
         "last_error",
     ];
     let line = |member: &&str| format!("{member:<12} {}\n", without_phones(&cell(job, member)));
-    super::show::escaped_lines(&members.iter().map(|member| line(member)).collect::<String>())
+    super::show::escaped_lines(&members.iter().map(line).collect::<String>())
 }
 
 fn previewed(preview: &Value) -> String {
