@@ -90,6 +90,8 @@ pub struct FeedTask {
 struct Hand {
     reading: Option<Reading>,
     found: VecDeque<Found>,
+    /// What had been emitted when the last window ended.
+    emitted: u64,
 }
 
 impl FeedTask {
@@ -98,7 +100,7 @@ impl FeedTask {
     /// # Cancel safety
     /// May be dropped at any time: what was not stored is read again.
     pub async fn run(mut self) -> Option<End> {
-        let mut hand = Hand::default();
+        let mut hand = Hand { emitted: self.counts.emitted, ..Hand::default() };
         let mut effects = Vec::new();
         let mut input = Some(Input::Tick);
         loop {
@@ -138,7 +140,11 @@ impl FeedTask {
                 Stored::Gone => Err(Gone),
             },
             Effect::Swept(window) => {
-                debug!(feed = %self.name(), from = %window.from, to = %window.to, "read a window to its end");
+                let (feed, fresh) = (self.name(), self.counts.emitted - hand.emitted);
+                hand.emitted = self.counts.emitted;
+                if fresh > 0 {
+                    info!(feed, fresh, from = %window.from, to = %window.to, "records go out that no push had brought");
+                }
                 if let Some(metrics) = &self.metrics {
                     let now = Timestamp::now().as_millis().div_euclid(1000);
                     metrics.reconcile_last_success_seconds.get_or_create(&self.labels()).set(now);
@@ -229,14 +235,12 @@ impl FeedTask {
         let Some(metrics) = &self.metrics else { return };
         let labels = self.labels();
         metrics.reconcile_found.get_or_create(&labels).inc();
-        if found.event.origin == Origin::Reconcile {
-            let feed = self.name();
-            info!(feed, vendor_id = found.event.vendor_id.as_deref(), "a push never came: its record goes out");
-            if let Some(at) = found.at {
-                let late = Timestamp::now().since(at).as_secs_f64();
-                metrics.reconcile_detection_seconds.get_or_create(&labels).observe(late);
-            }
+        if let Some(at) = found.at.filter(|_| found.event.origin == Origin::Reconcile) {
+            let late = Timestamp::now().since(at).as_secs_f64();
+            metrics.reconcile_detection_seconds.get_or_create(&labels).observe(late);
         }
+        let (feed, vendor_id) = (self.name(), found.event.vendor_id.as_deref());
+        debug!(feed, vendor_id, "no push had brought this: its record goes out");
     }
 
     fn labels(&self) -> OfList {

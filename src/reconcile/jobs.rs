@@ -274,8 +274,9 @@ impl Jobs {
     fn start(&self, book: &mut Book, id: u32) {
         let Some(job) = book.jobs.get(&id).filter(|job| job.state == JobState::Running).cloned() else { return };
         let Ok((kind, tenant)) = book.tenant(&job.request) else { return };
-        if let Some((running, _)) = book.running.get(&id)
+        if let Some((running, task)) = book.running.get(&id)
             && *running == tenant
+            && !task.is_finished()
         {
             return;
         }

@@ -70,20 +70,24 @@ impl<S: State + 'static> Schedule<S> {
         Self { keys, writer, keeper, metrics, gates, running: BTreeMap::new() }
     }
 
-    /// Runs the feeds that the settings ask for, and no others.
+    /// Runs the feeds that the settings ask for, and no others; one that ended by itself begins again at its watermark.
     pub async fn apply(&mut self, settings: &Settings) {
         let wanted = wanted(settings);
         let ended: Vec<_> = self
             .running
             .iter()
-            .filter(|(name, (running, _))| wanted.get(name).is_none_or(|wanted| wanted != running))
+            .filter(|(name, (running, task))| {
+                task.is_finished() || wanted.get(name).is_none_or(|wanted| wanted != running)
+            })
             .map(|(name, _)| name.clone())
             .collect();
         for name in ended {
             if let Some((_, task)) = self.running.remove(&name) {
                 // Waited for, so that two feeds never share a watermark.
                 task.abort();
-                let _ = task.await;
+                if task.await.is_err_and(|error| error.is_panic()) {
+                    error!(feed = %name.0, list = name.1.as_str(), "a feed panicked: it begins again at its watermark");
+                }
             }
         }
         for (name, wanted) in wanted {
