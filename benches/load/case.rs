@@ -18,6 +18,12 @@ pub enum Case {
     File,
     /// One condition on the payload, to one file.
     Cel,
+    /// The same at half the pace that it reached.
+    Half,
+    /// Lines written and synced, nothing else.
+    BareFile,
+    /// Everything to a broker that is away, on top of what is stored for it already.
+    Backlog,
     /// lapin alone.
     BareRabbitMq,
     /// One condition on the payload, to RabbitMQ.
@@ -33,11 +39,14 @@ pub enum Case {
 }
 
 /// Every case with its name on the command line and its words in the table.
-pub const CASES: [(Case, &str, &str); 10] = [
+pub const CASES: [(Case, &str, &str); 13] = [
     (Case::Floor, "floor", "the floor: verify, parse, 200"),
     (Case::Accept, "accept", "accept, synced; no route matches"),
     (Case::File, "file", "accept, router, file lane"),
     (Case::Cel, "cel", "accept, router with one CEL route, file lane"),
+    (Case::Half, "half", "the same at half that pace"),
+    (Case::BareFile, "bare-file", "bare file: lines written and synced"),
+    (Case::Backlog, "backlog", "accept, router, a broker that is away"),
     (Case::BareRabbitMq, "bare-rabbitmq", "bare lapin"),
     (Case::RabbitMq, "rabbitmq", "accept, router with one CEL route, RabbitMQ lane"),
     (Case::DrainRabbitMq, "drain-rabbitmq", "drain of a stored backlog to RabbitMQ"),
@@ -61,13 +70,32 @@ impl Case {
 
     /// Whether there is a lane whose deliveries count.
     pub fn delivers(self) -> bool {
-        !matches!(self, Self::Floor | Self::Accept | Self::BareRabbitMq | Self::BareKafka)
+        match self {
+            Self::Floor | Self::Accept | Self::Backlog => false,
+            Self::BareFile | Self::BareRabbitMq | Self::BareKafka => false,
+            Self::File | Self::Cel | Self::Half => true,
+            Self::RabbitMq | Self::DrainRabbitMq | Self::Kafka | Self::DrainKafka => true,
+        }
+    }
+
+    /// What it is to reach, in words; design and reasons are in `docs/benchmarks.md`.
+    pub fn target(self, connections: usize) -> &'static str {
+        match self {
+            Self::File if connections <= 64 => "≥ 50 % of the floor, CPU ≤ 22 µs",
+            Self::File => "≥ 58 % of the floor, CPU ≤ 22 µs",
+            Self::Cel | Self::RabbitMq | Self::Kafka => "≥ 75 % of the possible, lag ≤ 1 s",
+            Self::Half => "p99 ≤ 10 ms",
+            Self::Backlog => "cost ≤ × 1.15, peak ≤ 256 MiB, start ≤ 5 s",
+            Self::DrainRabbitMq => "≥ 85 % of the possible",
+            Self::DrainKafka => "≥ 60 % of the possible",
+            Self::Floor | Self::Accept | Self::BareFile | Self::BareRabbitMq | Self::BareKafka => "",
+        }
     }
 
     /// The environment variable that says where its broker is.
     pub fn broker(self) -> Option<&'static str> {
         match self {
-            Self::Floor | Self::Accept | Self::File | Self::Cel => None,
+            Self::Floor | Self::Accept | Self::File | Self::Cel | Self::Half | Self::BareFile | Self::Backlog => None,
             Self::BareRabbitMq | Self::RabbitMq | Self::DrainRabbitMq => Some("AMQP_URL"),
             Self::BareKafka | Self::Kafka | Self::DrainKafka => Some("KAFKA_BROKERS"),
         }
@@ -86,7 +114,10 @@ impl Case {
 
     fn destination(self) -> anyhow::Result<String> {
         Ok(match self {
-            Self::Accept | Self::File | Self::Cel => "type: file\n    path: ./out".to_owned(),
+            Self::Accept | Self::File | Self::Cel | Self::Half => "type: file\n    path: ./out".to_owned(),
+            Self::Backlog => {
+                "type: rabbitmq\n    url: amqp://127.0.0.1:1\n    exchange: { name: away, type: topic }".to_owned()
+            }
             Self::RabbitMq | Self::DrainRabbitMq => format!(
                 "type: rabbitmq\n    url: ${{AMQP_URL}}\n    \
                  exchange: {{ name: {NAME}, type: topic, durable: true, declare: true }}"
@@ -94,13 +125,13 @@ impl Case {
             Self::Kafka | Self::DrainKafka => {
                 format!("type: kafka\n    brokers: ${{KAFKA_BROKERS}}\n    topic: {NAME}\n    window: 8192")
             }
-            Self::Floor | Self::BareRabbitMq | Self::BareKafka => bail!("{self:?} has no routes"),
+            Self::Floor | Self::BareFile | Self::BareRabbitMq | Self::BareKafka => bail!("{self:?} has no routes"),
         })
     }
 
     fn condition(self) -> &'static str {
         match self {
-            Self::File => "",
+            Self::File | Self::Backlog => "",
             Self::Accept => "\n    when: event.type == \"never\"",
             _ => "\n    when: event.type == \"cus.upsert\" && (has(body.tel) || has(body.weixin))",
         }

@@ -5,15 +5,19 @@
 #![allow(clippy::indexing_slicing, reason = "offsets are our own; a panic ends a bench, not a service")]
 
 mod bare;
+mod bare_file;
 mod case;
 mod client;
 mod floor;
 mod measure;
 mod options;
+mod plan;
 mod push;
 mod server;
 mod table;
 
+use anyhow::Context;
+use case::Case;
 use options::Options;
 use table::Table;
 
@@ -29,20 +33,28 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     println!(
-        "{} s after {} s warm-up, {} keys, bodies of {} bytes, {} load thread(s), {}\n",
+        "{} s after {} s warm-up, {} keys, bodies of {} bytes, {} load thread(s), {}; {}\n",
         options.duration.as_secs_f64(),
         options.warm_up.as_secs_f64(),
         options.keys,
         options.body_bytes,
         options.threads,
         options.rate.map_or("closed loop".to_owned(), |rate| format!("{rate} pushes/s")),
+        plan::machine(),
     );
     let mut lagging = false;
-    for connections in &options.connections {
+    for part in plan::parts(&options) {
         let mut table = Table::begin();
-        for case in &options.cases {
-            let measured = measure::measure(*case, *connections, &options)?;
-            table.row(*case, *connections, &measured);
+        for case in part.cases {
+            for stored in &part.stored {
+                let mut options = options.clone();
+                if case == Case::Half {
+                    let whole = table.rate(Case::Cel).or(table.rate(Case::File));
+                    options.rate = Some(whole.context("`half` comes after `file` or `cel`")? / 2.0);
+                }
+                let measured = measure::measure(case, part.connections, *stored, &options)?;
+                table.row(case, part.connections, &measured);
+            }
         }
         println!();
         lagging |= table.is_lagging();

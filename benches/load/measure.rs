@@ -1,7 +1,7 @@
 //! Runs one case, and takes down what it did.
 
 use crate::{
-    bare,
+    bare, bare_file,
     case::Case,
     client::{self, Gate, Load, Pushed},
     options::Options,
@@ -59,33 +59,40 @@ impl Measured {
     }
 }
 
-/// Runs one case with so many connections.
-pub fn measure(case: Case, connections: usize, options: &Options) -> anyhow::Result<Measured> {
+/// Runs one case with so many connections, on top of so many pushes stored.
+pub fn measure(case: Case, connections: usize, stored: u64, options: &Options) -> anyhow::Result<Measured> {
     let folder = options.folder.join(format!("{case:?}-{connections}").to_lowercase());
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
     let measured = match case {
+        Case::BareFile => bare_file::measure(&folder, options)?,
         Case::BareRabbitMq | Case::BareKafka => bare(case, options)?,
         Case::DrainRabbitMq | Case::DrainKafka => drain(case, connections, &folder, options)?,
-        Case::Floor | Case::Accept | Case::File | Case::Cel | Case::RabbitMq | Case::Kafka => {
-            prepare(case)?;
-            let stored = if case == Case::Floor { 0 } else { options.stored };
-            let filled = fill(case, connections, &folder, options, stored)?;
-            let begin = Instant::now();
-            let started = start(case, &folder, options, None)?;
-            let start_time = begin.elapsed();
-            let load = Load { first: filled, ..load(started.1, connections, options) };
-            let mut measured = push_at(&started, case, &load, options)?;
-            if filled > 0 {
-                let stored = format!("{filled} stored before, start took {:.2} s", start_time.as_secs_f64());
-                measured.note = [measured.note, stored].join("; ").trim_start_matches("; ").to_owned();
-            }
-            measured
+        Case::Floor | Case::Accept | Case::File | Case::Cel | Case::Half | Case::Backlog => {
+            full(case, connections, stored, &folder, options)?
         }
+        Case::RabbitMq | Case::Kafka => full(case, connections, stored, &folder, options)?,
     };
     fs::remove_dir_all(&folder)?;
+    Ok(measured)
+}
+
+/// Pushes at the whole program, or at the floor.
+fn full(case: Case, connections: usize, stored: u64, folder: &Path, options: &Options) -> anyhow::Result<Measured> {
+    prepare(case)?;
+    let stored = if case == Case::Floor { 0 } else { stored };
+    let filled = fill(case, connections, folder, options, stored)?;
+    let begin = Instant::now();
+    let started = start(case, folder, options, None)?;
+    let start_time = begin.elapsed();
+    let load = Load { first: filled, ..load(started.1, connections, options) };
+    let mut measured = push_at(&started, case, &load, options)?;
+    if filled > 0 {
+        let stored = format!("{filled} stored before, start took {:.2} s", start_time.as_secs_f64());
+        measured.note = [measured.note, stored].join("; ").trim_start_matches("; ").to_owned();
+    }
     Ok(measured)
 }
 
@@ -170,7 +177,8 @@ fn push_at((server, _): &Started, case: Case, load: &Load, options: &Options) ->
         written: Some(after.0.written.saturating_sub(before.0.written) as f64 / f64::from(events)),
         memory_max: Some(server.memory_max()?),
         pushed: Some(pushed),
-        lag,
+        // What waits for a broker that is away is meant to grow old.
+        lag: lag.map(|lag| if case == Case::Backlog { Lag { seconds: 0.0, ..lag } } else { lag }),
         caught_up,
     })
 }

@@ -6,7 +6,9 @@ use std::{path::PathBuf, time::Duration};
 
 /// For `--help`.
 pub const HELP: &str = "cargo bench --bench load -- [options]
-  --cases floor,accept,file       what to run, in this order: floor accept file cel
+  --table                         everything that docs/benchmarks.md tells of, 60 s each, in Markdown;
+                                  brokers' cases only where their variables are set
+  --cases floor,accept,file       what to run, in this order: floor accept bare-file file cel half backlog
                                   bare-rabbitmq rabbitmq drain-rabbitmq (with AMQP_URL)
                                   bare-kafka kafka drain-kafka (with KAFKA_BROKERS)
   --connections 64,256            keep-alive connections, each with one push under way
@@ -18,7 +20,7 @@ pub const HELP: &str = "cargo bench --bench load -- [options]
   --behind N                      hold pushes back while more than N are undelivered; without
                                   it, lanes to brokers are held to 0.6 s, as they would only
                                   fall behind otherwise
-  --stored N                      store N pushes first, start again with them, then measure
+  --stored N[,N]                  store N pushes first, start again with them, then measure; each N a row
   --threads 1                     threads that push
   --folder target/load            where stores are; must be on a real disk
   --program PATH                  another laigu-router than the one built with this bench";
@@ -43,9 +45,11 @@ pub struct Options {
     /// Pushes a second.
     pub rate: Option<f64>,
     /// Pushes stored before the counted run, which then starts with them.
-    pub stored: u64,
+    pub stored: Vec<u64>,
     /// Pushes that may be undelivered at a time.
     pub behind: Option<u64>,
+    /// Everything, for `docs/benchmarks.md`.
+    pub table: bool,
     /// Where stores are.
     pub folder: PathBuf,
     /// The program.
@@ -64,8 +68,9 @@ impl Options {
             body_bytes: 1024,
             threads: 1,
             rate: None,
-            stored: 0,
+            stored: vec![0],
             behind: None,
+            table: false,
             folder: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/load"),
             program: PathBuf::from(env!("CARGO_BIN_EXE_laigu-router")),
         };
@@ -73,6 +78,11 @@ impl Options {
         while let Some(name) = rest.next() {
             if name == "--help" || name == "-h" {
                 return Ok(None);
+            }
+            if name == "--table" {
+                options.table = true;
+                options.duration = Duration::from_secs(60);
+                continue;
             }
             let value = rest.next().with_context(|| format!("{name} needs a value"))?;
             let number = || value.parse::<f64>().with_context(|| format!("{name}: `{value}` is no number"));
@@ -88,7 +98,9 @@ impl Options {
                 "--body" => options.body_bytes = count()?,
                 "--threads" => options.threads = count()?.max(1),
                 "--rate" => options.rate = Some(number()?),
-                "--stored" => options.stored = count()? as u64,
+                "--stored" => {
+                    options.stored = value.split(',').map(str::parse).collect::<Result<_, _>>()?;
+                }
                 "--behind" => options.behind = Some(count()? as u64),
                 "--folder" => options.folder = PathBuf::from(value),
                 "--program" => options.program = PathBuf::from(value),

@@ -6,10 +6,12 @@ use crate::{case::Case, measure::Measured};
 #[derive(Debug, Default)]
 pub struct Table {
     done: Vec<(Case, f64)>,
+    /// What an event cost the program when it began with next to nothing in its store, in the load's own cost.
+    cost: Option<f64>,
     lagging: bool,
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "what",
     "connections",
     "events/s",
@@ -22,6 +24,7 @@ const COLUMNS: [&str; 13] = [
     "written B/event",
     "peak MiB",
     "lag s",
+    "target",
     "remarks",
 ];
 
@@ -38,7 +41,8 @@ impl Table {
         self.lagging
     }
 
-    fn rate(&self, case: Case) -> Option<f64> {
+    /// What a case reached in this run.
+    pub fn rate(&self, case: Case) -> Option<f64> {
         self.done.iter().find(|(done, _)| *done == case).map(|(_, rate)| *rate)
     }
 
@@ -46,12 +50,25 @@ impl Table {
     fn possible(&self, case: Case) -> Option<f64> {
         let both = |bare| Some(1.0 / (1.0 / self.rate(Case::Accept)? + 1.0 / self.rate(bare)?));
         match case {
+            Case::File | Case::Cel => both(Case::BareFile),
             Case::RabbitMq => both(Case::BareRabbitMq),
             Case::Kafka => both(Case::BareKafka),
             Case::DrainRabbitMq => self.rate(Case::BareRabbitMq),
             Case::DrainKafka => self.rate(Case::BareKafka),
-            Case::Floor | Case::Accept | Case::File | Case::Cel | Case::BareRabbitMq | Case::BareKafka => None,
+            Case::Floor | Case::Accept | Case::Half | Case::Backlog => None,
+            Case::BareFile | Case::BareRabbitMq | Case::BareKafka => None,
         }
+    }
+
+    /// How much more an event costs than on the first row of its case. Both are told in what the load spent on one, so
+    /// that a machine that became slower in between does not count.
+    fn dearer(&mut self, case: Case, measured: &Measured) -> Option<String> {
+        let cost = measured.cpu?.as_secs_f64() / measured.load_cpu?.as_secs_f64();
+        if case != Case::Backlog {
+            return None;
+        }
+        let first = *self.cost.get_or_insert(cost);
+        Some(format!("cost × {:.2}", cost / first))
     }
 
     /// Prints one row.
@@ -70,6 +87,7 @@ impl Table {
         }
         let floor = self.rate(Case::Floor).filter(|_| measured.pushed.is_some());
         let mut remarks = vec![measured.note.clone()];
+        remarks.extend(self.dearer(case, measured));
         remarks.extend(measured.caught_up.map(|time| format!("rest delivered in {:.2} s", time.as_secs_f64())));
         if measured.is_lagging() {
             remarks.push("**fell behind**".to_owned());
@@ -88,7 +106,8 @@ impl Table {
             micros(measured.load_cpu),
             measured.written.map_or_else(none, |bytes| format!("{bytes:.0}")),
             measured.memory_max.map_or_else(none, |bytes| (bytes >> 20).to_string()),
-            measured.lag.map_or_else(none, |lag| format!("{:.2}", lag.seconds)),
+            measured.lag.filter(|_| case.delivers()).map_or_else(none, |lag| format!("{:.2}", lag.seconds)),
+            case.target(connections).to_owned(),
             remarks.join("; "),
         ];
         println!("| {} |", cells.join(" | "));
