@@ -101,6 +101,20 @@ impl<'a> Scope<'a> {
         [&self.body, &self.push].iter().any(|view| matches!(view.get(), Some(Err(Malformed))))
     }
 
+    /// What `event.type` or `body.tel` stands for, if it is there. If not, whoever asks goes the long way, to tell why.
+    fn member(&self, root: &str, name: &str) -> Option<CowVal<'_, '_>> {
+        // A member whose name has a dot cannot be meant: `body.a.b` is a member of a member.
+        if name.contains('.') {
+            return None;
+        }
+        match root {
+            "event" => event_member(self.event.0, name).map(|text| CowVal::owned(CelString::from(text))),
+            "body" => self.body().ok()?.value(name).ok().map(CowVal::Owned),
+            "push" => self.push().ok()?.value(name).ok().map(CowVal::Owned),
+            _ => None,
+        }
+    }
+
     fn enrichment(&self) -> Option<&CelMap<'a>> {
         let parts = self.parts?;
         Some(self.enrichment.get_or_init(|| {
@@ -130,6 +144,9 @@ impl<'a> Scope<'a> {
 impl VariableResolver for Scope<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         // Asked for `body.tel` as one name first, then for `body`.
+        if let Some((root, name)) = variable.split_once('.') {
+            return self.member(root, name);
+        }
         match variable {
             "event" => Some(CowVal::Borrowed(&self.event)),
             "body" => self.body().ok().map(|view| CowVal::Borrowed(view as &dyn Val)),

@@ -149,7 +149,11 @@ impl<'a> ObjectView<'a> {
         self.members.iter().filter(|member| !member.is_null()).map(|member| String::from_utf8_lossy(&member.name))
     }
 
-    fn value<'v>(&self, name: &str) -> Result<Box<dyn Val + 'v>, ExecutionError>
+    /// A member's value.
+    ///
+    /// # Errors
+    /// No such key, or the budget is spent.
+    pub fn value<'v>(&self, name: &str) -> Result<Box<dyn Val + 'v>, ExecutionError>
     where
         'a: 'v,
     {
