@@ -207,7 +207,12 @@ impl<S: SealedIds, A, R> Intake<S, A, R> {
     #[must_use]
     pub fn take_batch(&mut self) -> Batch {
         self.bytes = 0;
-        std::mem::take(&mut self.batch)
+        // The next one is mostly as large.
+        let room = Batch {
+            events: Vec::with_capacity(self.batch.events.len()),
+            routed: Vec::with_capacity(self.batch.routed.len()),
+        };
+        std::mem::replace(&mut self.batch, room)
     }
 
     /// The batch is committed: its ids are known, everyone is told.

@@ -41,9 +41,8 @@ pub fn kept(headers: &HeaderMap, signatures: &[HeaderName], fields: Option<&Fiel
             continue;
         }
         let Ok(value) = std::str::from_utf8(value.as_bytes()) else { continue };
-        if text.is_empty() {
-            text.reserve(160);
-        }
+        // Mostly there is one, and then nothing is moved again.
+        text.reserve_exact(name_text.len() + value.len() + 3);
         text.push_str(name_text);
         text.push_str(": ");
         text.push_str(value);

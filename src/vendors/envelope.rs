@@ -22,6 +22,9 @@ const MEMBERS_MAX: usize = 4096;
 /// From so many members on, repeats are told by a set instead of by looking at each.
 const MEMBERS_FEW: usize = 16;
 
+/// Room for these is made at once.
+const MEMBERS_USUAL: usize = 8;
+
 /// How a dialect counts time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeUnit {
@@ -278,6 +281,9 @@ struct Names<'a> {
 impl<'a> Names<'a> {
     fn add(&mut self, name: Text<'a>) -> Result<(), Defect> {
         let name = name.unescape();
+        if self.few.capacity() == 0 {
+            self.few.reserve_exact(MEMBERS_USUAL);
+        }
         let repeated = if self.few.len() < MEMBERS_FEW {
             let repeated = self.few.contains(&name);
             self.few.push(name);

@@ -131,6 +131,12 @@ impl Verifier {
         match &self.rule {
             Rule::Unsigned => Ok(()),
             Rule::Digest { keys, written } => {
+                // Nearly always there is one secret; while rotating, each digest is made once for all headers.
+                if let [key] = keys.as_slice() {
+                    return self.each(headers, |value| {
+                        written.read(value).is_some_and(|claimed| key.digest(body).matches(&claimed))
+                    });
+                }
                 let mut digests = None;
                 self.each(headers, |value| {
                     let Some(claimed) = written.read(value) else { return false };
