@@ -14,7 +14,8 @@ use serde::Serialize;
 pub struct Step {
     /// When; `null` where the time is not kept.
     pub at: Option<String>,
-    /// `received`, `verified`, `enriched`, `routed`, `unrouted`, `discarded`, `superseded`, `dead`, `delivered`, `parked`.
+    /// `received`, `verified`, `enriched`, `routed`, `unrouted`, `discarded`, `superseded`, `dead`, `delivered`, `parked`,
+    /// `replayed`.
     pub what: &'static str,
     /// By which route.
     pub route: Option<String>,
@@ -71,18 +72,23 @@ pub fn timeline(queries: &Queries, event: &Event, told: &Told) -> Result<Vec<Ste
         steps.push(step);
     }
     for (lane, receipt) in queries.receipts(decided.offset)? {
-        // What was dead on decision has been told.
-        let LaneName::Destination(destination) = lane else { continue };
+        let (destination, replay) = match lane {
+            LaneName::Destination(destination) => (Some(destination.to_string()), String::new()),
+            LaneName::Replay(part) => (None, format!("{}, ", part.whole())),
+            // What was dead on decision has been told.
+            LaneName::Router | LaneName::Morgue => continue,
+        };
         let (what, cause) = match receipt.ending {
+            Ending::Delivered if destination.is_none() => ("replayed", String::new()),
             Ending::Delivered => ("delivered", String::new()),
             Ending::Parked => ("parked", String::new()),
             Ending::Dead(cause) => ("dead", format!("{cause}, ")),
         };
         let answer = if receipt.answer.is_empty() { String::new() } else { format!(": {}", receipt.answer) };
         let mut step = Step::new(Some(receipt.at), what);
-        step.detail = Some(format!("{cause}try {}{answer}", receipt.attempts));
+        step.detail = Some(format!("{replay}{cause}try {}{answer}", receipt.attempts));
         step.route = Some(receipt.route.to_string());
-        step.destination = Some(destination.to_string());
+        step.destination = destination;
         steps.push(step);
     }
     Ok(steps)

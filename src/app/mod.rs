@@ -374,9 +374,13 @@ fn router(
         for entry in page.rows {
             match entry {
                 Entry::Row(routed) => machine.already_routed(routed.offset, &routed.row),
-                Entry::Damaged(damage) => {
-                    error!(row = damage.offset, detail = %damage.detail, "a decision is damaged: its event is decided again");
-                }
+                Entry::Damaged(damage) => match damage.event {
+                    Some(event) => machine.already_decided(damage.offset, event),
+                    None => {
+                        let (row, detail) = (damage.offset, &damage.detail);
+                        error!(row, %detail, "a decision is damaged: its event is decided again");
+                    }
+                },
             }
         }
     }

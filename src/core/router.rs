@@ -221,6 +221,12 @@ impl<D: Decide> Router<D> {
         self.lane.reflect(routed);
     }
 
+    /// The same for a row that is spoiled but says which event it is about: that one is not decided a second time.
+    pub fn already_decided(&mut self, routed: Offset, event: Offset) {
+        self.lane.settled_before(event);
+        self.lane.reflect(routed);
+    }
+
     /// Events looked at from now on are decided by these routes.
     pub fn use_routes(&mut self, routes: Arc<D>) {
         self.lane.retry_by(Retry { max_age: Duration::MAX, ..routes.retry() });

@@ -54,6 +54,8 @@ pub struct ReadLimit {
 pub struct Damage {
     /// The row's number in the log that was read.
     pub offset: Offset,
+    /// Of a decision: the event that it is about, where its own row can be believed and something else is spoiled.
+    pub event: Option<Offset>,
     /// What is wrong with it.
     pub detail: Box<str>,
 }

@@ -192,7 +192,11 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
                     for row in rows {
                         // What cannot be read now is asked for again.
                         let Ok(event) = reader::event(&log, partition, row.event).await else { break };
-                        let gone = || Damage { offset: row.offset, detail: "its event is not there any more".into() };
+                        let gone = || Damage {
+                            offset: row.offset,
+                            event: None,
+                            detail: "its event is not there any more".into(),
+                        };
                         let event = event.unwrap_or_else(|| Entry::Damaged(gone()));
                         found.push((row, event));
                     }

@@ -201,9 +201,7 @@ fn tell_decided(router: &mut Router<SimRoutes>, partition: Partition, reflects: 
             Entry::Row(routed) => router.already_routed(routed.offset, &routed.row),
             // The decision can be read though its event cannot.
             Entry::Damaged(damage) => {
-                let (_, routed) = journal.everything(partition);
-                let routed = routed.iter().find(|routed| routed.offset == damage.offset).expect("it is there");
-                router.already_routed(routed.offset, &routed.row);
+                router.already_decided(damage.offset, damage.event.expect("the model spoils events alone"));
             }
         }
     }

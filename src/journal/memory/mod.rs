@@ -103,7 +103,7 @@ impl PartitionImage {
     fn event_entry(&self, event: &Arc<Event>) -> Entry<Event> {
         let offset = event.position().offset;
         if self.damaged_events.contains(&offset) {
-            return Entry::Damaged(Damage { offset, detail: "the body does not match its hash".into() });
+            return Entry::Damaged(Damage { offset, event: None, detail: "the body does not match its hash".into() });
         }
         Entry::Row(Arc::clone(event))
     }
@@ -111,7 +111,10 @@ impl PartitionImage {
     fn routed_entry(&self, routed: &Arc<Routed>) -> Entry<Routed> {
         match self.event_entry(&routed.event) {
             Entry::Row(_) => Entry::Row(Arc::clone(routed)),
-            Entry::Damaged(damage) => Entry::Damaged(Damage { offset: routed.offset, detail: damage.detail }),
+            Entry::Damaged(damage) => {
+                let event = Some(damage.offset);
+                Entry::Damaged(Damage { offset: routed.offset, event, detail: damage.detail })
+            }
         }
     }
 }

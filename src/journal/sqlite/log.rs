@@ -182,14 +182,14 @@ fn check(partition: Partition) -> Result<(), ReadError> {
 /// A decision and its event, or what is wrong with either.
 pub fn join(candidate: Candidate, events: &Fetched) -> Entry<Routed> {
     let offset = candidate.offset;
-    let damaged = |detail: &str| Entry::Damaged(Damage { offset, detail: detail.into() });
+    let damaged = |event, detail: &str| Entry::Damaged(Damage { offset, event, detail: detail.into() });
     let row = match candidate.row {
         Ok(row) => row,
-        Err(why) => return damaged(&why),
+        Err((event, why)) => return damaged(event, &why),
     };
     match events.get(&row.event.offset) {
         Some(Ok(event)) => Entry::Row(Arc::new(Routed { offset, row, event: Arc::clone(event) })),
-        Some(Err(why)) => damaged(&format!("its event {}: {why}", row.event)),
-        None => damaged(&format!("its event {} is gone", row.event)),
+        Some(Err(why)) => damaged(Some(row.event.offset), &format!("its event {}: {why}", row.event)),
+        None => damaged(Some(row.event.offset), &format!("its event {} is gone", row.event)),
     }
 }

@@ -90,7 +90,7 @@ trait Visit {
 }
 
 fn damage(offset: Offset, detail: &str) -> Damage {
-    Damage { offset, detail: detail.into() }
+    Damage { offset, event: None, detail: detail.into() }
 }
 
 /// Reads events of one file. Returns them and the first row not read.
@@ -193,8 +193,8 @@ impl<F: Fn(Offset) -> Incarnation> Visit for Chosen<'_, F> {
 pub struct Candidate {
     /// Its row.
     pub offset: Offset,
-    /// All of it, or what is wrong with it.
-    pub row: Result<crate::domain::RoutedRow, String>,
+    /// All of it, or what is wrong with it; and its event, if only its records are.
+    pub row: Result<crate::domain::RoutedRow, (Option<Offset>, String)>,
 }
 
 /// Finds decisions that concern a reader in one file, without touching bodies. Returns them and the first row not
@@ -226,7 +226,7 @@ struct Decisions<'a> {
 }
 
 impl Decisions<'_> {
-    fn push(&mut self, offset: Offset, row: Result<crate::domain::RoutedRow, String>) -> Step {
+    fn push(&mut self, offset: Offset, row: Result<crate::domain::RoutedRow, (Option<Offset>, String)>) -> Step {
         self.found.push(Candidate { offset, row });
         if self.found.len() >= self.rows_max { Step::Stop } else { Step::On }
     }
@@ -253,12 +253,12 @@ impl Visit for Decisions<'_> {
         if decision::concerns(columns.targets, self.wanted) == Some(false) {
             return Step::On;
         }
-        let built = self.build(&columns);
+        let built = self.build(&columns).map_err(|why| (Some(columns.event), why));
         self.push(offset, built)
     }
 
     fn damaged(&mut self, offset: Offset, why: &str) -> Step {
-        self.push(offset, Err(why.to_owned()))
+        self.push(offset, Err((None, why.to_owned())))
     }
 }
 

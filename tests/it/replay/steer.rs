@@ -120,6 +120,12 @@ fn the_command_line_previews_replays_and_discards() {
     let list = said(&home, &["replay", "list"]);
     assert!(list.contains(id) && list.contains("anyone"), "{list}");
     assert_eq!(cli_json(&home, &["replay", "show", id])["delivered"], 4);
+    let event = lines(&home, "out").iter().find(|line| line["xreplay"] == id).unwrap()["id"].clone();
+    let shown = cli_json(&home, &["events", "show", event.as_str().unwrap()]);
+    let steps = shown["timeline"].as_array().unwrap().clone();
+    let replayed = steps.iter().find(|step| step["what"] == "replayed").unwrap_or_else(|| panic!("{steps:?}"));
+    assert!(replayed["detail"].as_str().unwrap().starts_with(id), "{replayed}");
+    assert_eq!(shown["state"], "delivered");
     assert_eq!(run(&home, &["replay", "cancel", id]).status.code(), Some(1));
     assert_eq!(lines(&home, "out").len(), 5);
     assert!(program.terminate(PATIENCE).success(), "{}", home.log());

@@ -15,6 +15,8 @@ pub mod discard;
 pub mod feed;
 pub mod read;
 pub mod settle;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     domain::{Offset, ReplayJob, Timestamp},
