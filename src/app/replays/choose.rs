@@ -164,7 +164,8 @@ impl Chooser {
                 Ok(Chosen { things, cursor: cursor.unwrap_or_default(), pin: None, complete, gone: 0 })
             }
             Choice::Events(ids) => self.by_ids(ids.len(), cursor, |index| {
-                let Some(event) = ids.get(index).map(|id| self.log.event(*id)).transpose()?.flatten() else {
+                // One that is damaged is gone as well: there is nothing to send.
+                let Some(event) = ids.get(index).and_then(|id| self.log.event(*id).unwrap_or_default()) else {
                     return Ok(None);
                 };
                 let offset = event.position().offset;
@@ -205,10 +206,10 @@ impl Chooser {
         let row = &letter.row;
         let what = match (&letter.lane, &row.route, self.checked.routes) {
             (LaneName::Destination(name), Some(route), Routes::AsRouted) => self.as_routed(row.offset, name, route)?,
-            (LaneName::Destination(_) | LaneName::Morgue, route, _) => match self.log.event(row.event)? {
-                Some(event) => {
-                    let before = self.stored(row.offset)?.map(|routed| routed.row.enrichment.clone());
-                    dead_again(self.anew(&event, route.as_ref(), before.unwrap_or_default(), &|_| false)?)
+            (LaneName::Destination(_) | LaneName::Morgue, route, _) => match self.stored(row.offset)? {
+                Some(routed) => {
+                    let before = routed.row.enrichment.clone();
+                    dead_again(self.anew(&routed.event, route.as_ref(), before, &|_| false)?)
                 }
                 None => What::Refused(DeadCause::Damaged, "its event cannot be read any more".into()),
             },

@@ -138,8 +138,14 @@ impl JobTask {
                 }
             }
             Ok((None, _)) => return End::Failed("it is not in the state".to_owned()),
-            Err(why) => return End::Failed(why),
+            Err(why) => {
+                warn!(replay = %job, %why, "cannot read what a replay has, trying again");
+                self.live.stuck(Some(why));
+                time::sleep(PAUSE).await;
+                return End::Wished;
+            }
         }
+        self.live.stuck(None);
         let left: Vec<_> = parts.known.values().filter(|part| part.left > 0).cloned().collect();
         for part in left {
             self.start(&mut parts, part, checked);

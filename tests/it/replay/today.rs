@@ -52,6 +52,34 @@ fn a_failed_condition_is_decided_by_the_routes_of_today() {
 }
 
 #[test]
+fn a_dead_letter_whose_event_is_spoiled_stays_and_holds_up_no_other() {
+    let (home, program) = super::home_with_expired(3);
+    assert!(program.terminate(PATIENCE).success());
+    let mut flipped = 0;
+    for entry in std::fs::read_dir(home.path("data/events")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        while let Some(at) = memchr::memmem::find(&bytes, b"\"track_id\":\"k1\"") {
+            bytes[at + 1] = b'T';
+            flipped += 1;
+        }
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert!(flipped > 0);
+    let program = home.start();
+    for routes in ["today", "as-routed"] {
+        let id = replay(&home, json!({"filter": {}, "routes": routes}));
+        let done = until(&home, &id, "done");
+        let delivered = if routes == "today" { 2 } else { 0 };
+        assert_eq!((&done["delivered"], &done["kept"]), (&json!(delivered), &json!(1)), "{done}");
+    }
+    let left = letters(&home, "");
+    assert_eq!((left.len(), &left[0]["cause"]), (1, &json!("damaged")));
+    assert_eq!(lines(&home, "out").len(), 2);
+    assert!(program.terminate(PATIENCE).success(), "{}", home.log());
+}
+
+#[test]
 fn events_that_no_route_took_go_through_new_routes() {
     let home = home("routes:\n  - { name: none, when: body.n == 7, to: [out] }\n");
     let program = home.start();
