@@ -13,6 +13,7 @@ mod laigu;
 mod names;
 pub mod push;
 mod request;
+pub mod sender;
 mod server;
 pub mod world;
 

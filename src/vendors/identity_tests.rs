@@ -12,6 +12,7 @@ const CONVERSATION: &[u8] = include_bytes!("../../tests/fixtures/laigu_conversat
 const AUTOMATION: &[u8] = include_bytes!("../../tests/fixtures/laigu_automation.json");
 const TICKET: &[u8] = include_bytes!("../../tests/fixtures/meiqia_new_ticket_closed.json");
 const SESSION: &[u8] = include_bytes!("../../tests/fixtures/easemob_session_closed.json");
+const OFFLINE: &[u8] = include_bytes!("../../tests/fixtures/meiqia_sdk_offline.json");
 const ORDER: &[u8] = include_bytes!("../../tests/fixtures/webhook_order_paid.json");
 
 fn read(kind: SourceKind, body: &[u8]) -> Result<Identity, String> {
@@ -50,6 +51,21 @@ fn every_dialect_says_id_event_key_time_and_payload() {
     let (id, key) = ("c7b1b1e0-6ddb-11e6-9b2d-0242ac110002", "3d1a9f80-6dd9-11e6-8f1c-0242ac110003");
     let expected = ["ServiceSessionClosedEvent", id, key];
     check(SourceKind::EasemobKefu, SESSION, "payload", expected, 1_472_460_726_612);
+}
+
+#[test]
+fn an_offline_push_of_the_sdk_is_a_webhook_with_its_message_for_an_id() {
+    let pointer = |text: &str| Some(FieldPath::Pointer(text.to_owned()));
+    let fields = Fields {
+        id: pointer("/messageId"),
+        kind: pointer("/type"),
+        key: pointer("/clientId"),
+        time: None,
+        payload: None,
+    };
+    let identity = identify(SourceKind::Webhook, Some(&fields), &Headers::default(), OFFLINE).unwrap();
+    assert_eq!((identity.id.as_deref(), &*identity.kind), (Some("111"), "message"));
+    assert_eq!(identity.key.as_deref(), Some("12vc86d41d1611e69e6f029346effd31"));
 }
 
 #[test]

@@ -141,6 +141,32 @@ const WEBHOOK_BODY: &[u8] = br#"{"email":"test@example.com","username":"test_use
 const WEBHOOK_ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
 const WEBHOOK_SIGNATURE: &str = "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=";
 
+/// The vendor's own: <https://github.com/Meiqia/MeiqiaSDK-Push-Signature-Example>, `sample.txt`.
+const MEIQIA_KEY: &str = "$2a$12$skg8Mk3UJ3ylnmciryxCQ.IyjKTqi2ujRYwH0ak/BMXYiFBacZbx6";
+const MEIQIA_VECTORS: [(&str, &str); 5] = [
+    ("美洽，在线客服软件的漂亮之选", "YTgyMmFkMDY5OWJjYzI1ODRkNjBhNzAyMTdlY2M4YjU2NDNiYjhkZA=="),
+    ("NOTICE: 美洽，在线客服软件的漂亮之选", "OGU4NGJhYTZlZGU4NDJkNmJjMzg0OTY1ZTkyMDk0ODQ3MTVmMjBmNg=="),
+    ("👏 美洽，在线客服软件的漂亮之选 👏", "NzgwYzM4ZGUwNGNmNWM3NmQ3N2NkOTJkZGEwYzg0ZjkxMTY0YzU3OQ=="),
+    ("NOTICE: 👏 美洽，在线客服软件的漂亮之选 👏", "ZmM1YjE2MmFhOTJjNWE0NWNkMjAyZDY2YWNmZWRhOGVkY2QxMTA0ZQ=="),
+    // An offline push as the vendor prints it: its quotes within quotes are no JSON, and it verifies all the same.
+    (
+        r##"{"clientId":"12vc86d41d1611e69e6f029346effd31","content":"test","contentType":"text","customizedData":"{"name":"#4","avatar":"https://app.meiqia.com/api/static/client-avatar/11-01.png"}","deviceOS":"Android","deviceToken":"d2433d6ad2861515e24316ddcbdg05eea23d","fromName":"美洽","messageId":"111","messageTime":"2016-01-01T00:00:00.622580"}"##,
+        "NDkwZjJjODgzYWVhYTI1ZGRjMmVjYTk0Y2I1MTQwMDBjODVjZjkzNQ==",
+    ),
+];
+
+#[test]
+fn the_vendors_five_published_signatures_of_offline_pushes_verify() {
+    let signature = signature(Scheme::MeiqiaSign, &["authorization"], Encoding::Base64, "meiqia_sign:");
+    let verifier = Verifier::new(&signature, &secrets(&[MEIQIA_KEY])).unwrap();
+    for (body, digest) in MEIQIA_VECTORS {
+        let line = format!("meiqia_sign:{digest}");
+        let verify = |body: &str| verifier.verify(&headers(&[("authorization", &line)]), body.as_bytes(), NOW);
+        assert_eq!(verify(body), Ok(()), "{body}");
+        assert_eq!(verify(&format!("{body} ")), Err(Unverified::Wrong), "{body}");
+    }
+}
+
 fn standard(texts: &[&str]) -> Result<Verifier, SignatureError> {
     let rule = signature(Scheme::StandardWebhooks, &["webhook-signature"], Encoding::Base64, "");
     Verifier::new(&rule, &secrets(texts))

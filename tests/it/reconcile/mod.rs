@@ -3,6 +3,7 @@
 
 mod backfill;
 mod polls;
+mod sender;
 mod storms;
 mod truth;
 
