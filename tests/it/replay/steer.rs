@@ -1,9 +1,12 @@
 //! Operators: pause, resume, cancel, discard; who may, and what the audit says of it.
 
-use super::{call, edit, get, home_with_expired, job, letters, lines, post, preview, replay, until, wait_for_letters};
+use super::{
+    OUT, call, edit, get, home_with_expired, job, letters, lines, post, preview, push, replay, until, wait_for_letters,
+};
 use crate::{
     cli::{json as cli_json, run, said},
-    program::{PATIENCE, wait_for},
+    crash::push::SOURCES,
+    program::{Home, PATIENCE, wait_for},
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -128,5 +131,34 @@ fn the_command_line_previews_replays_and_discards() {
     assert_eq!(shown["state"], "delivered");
     assert_eq!(run(&home, &["replay", "cancel", id]).status.code(), Some(1));
     assert_eq!(lines(&home, "out").len(), 5);
+    assert!(program.terminate(PATIENCE).success(), "{}", home.log());
+}
+
+#[test]
+fn a_key_held_by_a_dead_letter_goes_on_when_that_is_replayed_or_discarded() {
+    let routes = "retry: { max_age: 1s }\nroutes:\n  - { name: all, on_dead: park, to: [out] }\n";
+    let home = Home::new("{ path: ./data }", &format!("{SOURCES}{OUT}{routes}"));
+    let program = home.start();
+    post(&home, "destinations/out/pause", Value::Null);
+    for (id, key) in ["first", "first", "second", "second"].into_iter().enumerate() {
+        push(&home, id, key, &format!("\"n\":{id}"));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    post(&home, "destinations/out/resume", Value::Null);
+    // The first of each key is dead, the other waits behind it.
+    let dead = wait_for_letters(&home, 2);
+    program.wait_for("laigu_router_parked_keys", &["out"], 2.0);
+    edit(&home, "max_age: 1s", "max_age: 1h");
+    assert!(lines(&home, "out").is_empty());
+    let numbers = || lines(&home, "out").iter().map(|line| line["data"]["body"]["n"].as_u64().unwrap()).collect();
+    let id = replay(&home, json!({"filter": {"key": "first"}}));
+    until(&home, &id, "done");
+    wait_for("the one behind it", PATIENCE, || Some(numbers()).filter(|all: &Vec<u64>| *all == [0, 1]));
+    let second = dead.iter().map(|letter| letter["id"].clone());
+    let second: Vec<_> = second.filter(|id| letters(&home, "").iter().any(|left| left["id"] == *id)).collect();
+    let done = post(&home, "dead-letters/discard", json!({"ids": second, "reason": "not wanted"}));
+    assert_eq!(done["discarded"], 1);
+    wait_for("the one behind that", PATIENCE, || Some(numbers()).filter(|all: &Vec<u64>| *all == [0, 1, 3]));
+    program.wait_for("laigu_router_parked_keys", &["out"], 0.0);
     assert!(program.terminate(PATIENCE).success(), "{}", home.log());
 }
