@@ -36,9 +36,12 @@ use crate::{
         replays::{JOBS_MAX, Replays, Shared},
         upkeep::Upkeep,
     },
-    core::{intake::Intake, router::Router},
+    core::{
+        intake::Intake,
+        router::{self, Router},
+    },
     destinations::{OutletTask, message::TypePrefixes},
-    domain::Timestamp,
+    domain::{Offset, Timestamp},
     enrich::{self, Enricher, gates::Gates, task::Setup},
     ingress::{
         Accept,
@@ -167,7 +170,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     for record in records {
         match record.lane.clone() {
             LaneName::Router => {
-                let task = router(&record, routes.subscribe(), &tail, &writer, &keeper, &enricher, &metrics)?;
+                let task = router_task(&record, routes.subscribe(), &tail, &writer, &keeper, &enricher, &metrics)?;
                 let stop = lanes_stop.clone();
                 tasks.spawn(async move { task.run(stop).await });
             }
@@ -350,10 +353,18 @@ fn register(
     let known = state.lanes()?;
     fleet::same_kinds(&known, generation).map_err(anyhow::Error::msg)?;
     state.register(&fleet::missing(&known, generation, tail.heads(ONLY)))?;
+    let waiting = known.iter().find(|record| record.lane == LaneName::Router && !record.parked.is_empty());
+    if let Some(record) = waiting {
+        let mut decided = Vec::new();
+        decided_since(record, tail, |_, event| decided.extend(event))?;
+        if let Some(settlement) = router::leave_shelf(record, decided.into_iter()) {
+            state.settle(&[settlement])?;
+        }
+    }
     Ok(state.lanes()?)
 }
 
-fn router(
+fn router_task(
     record: &LaneRecord,
     mut routes: watch::Receiver<Arc<Generation>>,
     tail: &Arc<Tail<SqliteLog>>,
@@ -364,26 +375,10 @@ fn router(
 ) -> anyhow::Result<RouterTask<Generation, SqliteLog, SqliteState>> {
     let current = Arc::clone(&routes.borrow_and_update());
     let mut machine = Router::new(ONLY, current, Router::<Generation>::lane_config(), record);
-    let mut from = record.progress.reflects + 1;
-    loop {
-        let page = tail.routed(ONLY, from, &Wanted::All, ReadLimit { rows: 1_024, bytes: 8 << 20 })?;
-        if page.next == from {
-            break;
-        }
-        from = page.next;
-        for entry in page.rows {
-            match entry {
-                Entry::Row(routed) => machine.already_routed(routed.offset, &routed.row),
-                Entry::Damaged(damage) => match damage.event {
-                    Some(event) => machine.already_decided(damage.offset, event),
-                    None => {
-                        let (row, detail) = (damage.offset, &damage.detail);
-                        error!(row, %detail, "a decision is damaged: its event is decided again");
-                    }
-                },
-            }
-        }
-    }
+    decided_since(record, tail, |routed, event| {
+        // A replay's decision is not an event's first; no event has the number 0.
+        machine.already_decided(routed, event.unwrap_or(0));
+    })?;
     Ok(RouterTask {
         partition: ONLY,
         machine,
@@ -395,4 +390,32 @@ fn router(
         view: SharedView::new(LaneName::Router, "", false, Timestamp::now()),
         metrics: Arc::clone(metrics),
     })
+}
+
+/// Looks at every first decision after the row that the router's progress reflects: its row, and the event.
+fn decided_since(
+    record: &LaneRecord,
+    tail: &Tail<SqliteLog>,
+    mut look: impl FnMut(Offset, Option<Offset>),
+) -> anyhow::Result<()> {
+    let mut from = record.progress.reflects + 1;
+    loop {
+        let page = tail.routed(ONLY, from, &Wanted::All, ReadLimit { rows: 1_024, bytes: 8 << 20 })?;
+        if page.next == from {
+            return Ok(());
+        }
+        from = page.next;
+        for entry in page.rows {
+            match entry {
+                Entry::Row(routed) => look(routed.offset, (routed.row.job == 0).then_some(routed.row.event.offset)),
+                Entry::Damaged(damage) => match damage.event {
+                    Some(event) => look(damage.offset, Some(event)),
+                    None => {
+                        let (row, detail) = (damage.offset, &damage.detail);
+                        error!(row, %detail, "a decision is damaged: its event is decided again");
+                    }
+                },
+            }
+        }
+    }
 }

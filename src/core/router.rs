@@ -5,7 +5,7 @@
 //! events in the order of EVENTS, however long a lookup takes.
 //!
 //! Its progress says which ROUTED row it reflects last. At a start every row after that one marks its event as done
-//! ([`Router::already_routed`]) before anything is decided: so a crash between the commit of a row and the progress
+//! ([`Router::already_routed`]; on the shelf: [`leave_shelf`]) before anything is decided: so a crash between the commit of a row and the progress
 //! repeats nothing.
 //!
 //! Events that wait for records hold nobody up. One whose required record cannot be had is laid on the router's own shelf
@@ -19,14 +19,9 @@ use crate::{
     domain::{
         DeadCause, DeadRoute, Decision, EnrichmentPart, Event, Offset, OrderKey, Partition, RoutedRow, Timestamp,
     },
-    journal::{Damage, Entry, LaneRecord, NewRouted, ShelfRow},
+    journal::{Damage, Entry, LaneRecord, NewRouted, Settlement, ShelfChange, ShelfRow},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// Events in hand at most.
 pub const WINDOW: usize = 4_096;
@@ -128,15 +123,6 @@ enum InHand {
     Damaged(Damage),
 }
 
-impl InHand {
-    fn offset(&self) -> Offset {
-        match self {
-            Self::Event(event) => event.position().offset,
-            Self::Damaged(damage) => damage.offset,
-        }
-    }
-}
-
 /// Rows on their way to ROUTED, and the tries they answer.
 type Rows = (Vec<u64>, Vec<NewRouted>);
 
@@ -162,8 +148,6 @@ pub struct Router<D: Decide> {
     homeless: Vec<Rows>,
     again_at: Option<Timestamp>,
     effects: Vec<LaneEffect<InHand>>,
-    /// Events on the shelf that a crash found decided: what is left of them is to take them off it.
-    decided: BTreeSet<Offset>,
 }
 
 /// The pause before rows that found no room are tried again.
@@ -182,7 +166,6 @@ impl<D: Decide> Router<D> {
             homeless: Vec::new(),
             again_at: None,
             effects: Vec::new(),
-            decided: BTreeSet::new(),
         }
         .retry_by_routes()
     }
@@ -213,9 +196,6 @@ impl<D: Decide> Router<D> {
     /// At start, for every ROUTED row after the one that the stored progress reflects: its event is decided.
     pub fn already_routed(&mut self, routed: Offset, row: &RoutedRow) {
         if row.job == 0 {
-            if !self.lane.wants(row.event.offset) {
-                self.decided.insert(row.event.offset);
-            }
             self.lane.settled_before(row.event.offset);
         }
         self.lane.reflect(routed);
@@ -346,26 +326,13 @@ impl<D: Decide> Router<D> {
     /// Steps the lane and carries out what it asks of its outlet.
     fn step_lane(&mut self, now: Timestamp, input: LaneInput<InHand>, rows: &mut Rows, out: &mut Vec<Effect>) {
         let mut effects = std::mem::take(&mut self.effects);
-        let mut input = Some(input);
-        while let Some(next) = input.take() {
-            let mut taken = Vec::new();
-            self.lane.step(now, next, &mut effects);
-            for effect in effects.drain(..) {
-                match effect {
-                    LaneEffect::Read { from, rows } => out.push(Effect::Read { from, rows }),
-                    LaneEffect::Publish { ticket, payload, .. } => {
-                        if self.decided.remove(&payload.offset()) {
-                            taken.push((ticket, Outcome::Taken { answer: "".into() }));
-                        } else {
-                            self.look_at(now, ticket, payload, rows, out);
-                        }
-                    }
-                    LaneEffect::Settle(settling) => out.push(Effect::Settle(settling)),
-                    LaneEffect::LoadShelf { order, rows } => out.push(Effect::LoadShelf(order, rows)),
-                }
-            }
-            if !taken.is_empty() {
-                input = Some(LaneInput::Outcomes(taken));
+        self.lane.step(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            match effect {
+                LaneEffect::Read { from, rows } => out.push(Effect::Read { from, rows }),
+                LaneEffect::Publish { ticket, payload, .. } => self.look_at(now, ticket, payload, rows, out),
+                LaneEffect::Settle(settling) => out.push(Effect::Settle(settling)),
+                LaneEffect::LoadShelf { order, rows } => out.push(Effect::LoadShelf(order, rows)),
             }
         }
         self.effects = effects;
@@ -396,6 +363,21 @@ impl<D: Decide> Router<D> {
             }
         }
     }
+}
+
+/// What is settled at a start before the router takes its record up: events on its shelf whose decisions stand in ROUTED
+/// after the row that its progress reflects leave the shelf. Nothing, if nothing is parked.
+#[must_use]
+pub fn leave_shelf(record: &LaneRecord, decided: impl Iterator<Item = Offset>) -> Option<Settlement> {
+    let shelf: Vec<_> = decided.map(|event| ShelfChange::Remove(event, None)).collect();
+    let idle = record.parked.is_empty() || shelf.is_empty();
+    (!idle).then(|| Settlement {
+        lane: record.lane.clone(),
+        partition: record.partition,
+        progress: record.progress.clone(),
+        receipts: Vec::new(),
+        shelf,
+    })
 }
 
 /// How long an event waits for a required record: not quite its greatest age, so that its other routes can still deliver it.

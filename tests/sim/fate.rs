@@ -47,6 +47,9 @@ impl World {
         if self.plan.damage && self.damaged.len() < DAMAGED_MAX && roll(&mut self.rng, 60) {
             self.spoil();
         }
+        if roll(&mut self.rng, self.plan.api_fault * 3) {
+            self.api_fate();
+        }
         if roll(&mut self.rng, self.plan.crash * 3) {
             self.crash();
         } else if roll(&mut self.rng, self.plan.reload * 3) {
@@ -118,7 +121,7 @@ impl World {
             routes.remove(0);
         }
         let (old, new) = (names(&before), names(&routes));
-        let routes = Arc::new(SimRoutes { generation, routes });
+        let routes = Arc::new(SimRoutes { generation, routes, patience: self.plan.patience });
         let Some(process) = &mut self.process else { return };
         // A generation takes force only when the start of each new destination is durable.
         let missing = lane_records(&process.state, &routes, &self.journal, self.plan.partitions);
@@ -134,8 +137,14 @@ impl World {
                 run.lanes.insert(record.lane.clone(), (lane, Part::Destination(name.clone())));
             }
         }
+        let rotated = self.rng.bool();
+        let mut opened = false;
         for run in &mut process.partitions {
             run.router.use_routes(Arc::clone(&routes));
+            opened |= run.enriching.configure(rotated);
+        }
+        if opened {
+            self.hit("other credentials open a gate");
         }
         self.generations.push(routes);
         let mut registered = missing.iter().map(|record| &record.lane);
@@ -189,6 +198,15 @@ impl World {
                 self.hit("crash between ROUTED and the router's progress, across a roll");
             }
         }
+        for number in 0..self.plan.partitions {
+            let partition = Partition(number);
+            let shelf = self.journal.inspect(|image| image.shelf(&LaneName::Router, partition));
+            let (_, rows) = self.journal.everything(partition);
+            let is_decided = |offset| rows.iter().any(|row| row.row.event.offset == offset);
+            if shelf.iter().any(|row| is_decided(row.offset)) {
+                self.hit("crash between the decision on a parked event and its leaving the shelf");
+            }
+        }
         drop(process);
         let had = self.brokers.iter().map(|(name, broker)| (name.clone(), broker.consumed.len())).collect();
         self.crashes.push((self.epoch, had));
@@ -214,6 +232,12 @@ impl World {
     pub fn heal(&mut self) {
         self.healed = true;
         self.full_until = self.now;
+        self.moods = Default::default();
+        if let Some(process) = &mut self.process {
+            for run in &mut process.partitions {
+                run.enriching.configure(true);
+            }
+        }
         for broker in self.brokers.values_mut() {
             broker.heal();
         }

@@ -12,13 +12,20 @@ use laigu_router::{
         router::Input as RouterInput,
     },
     domain::{OrderKey, Partition},
-    journal::{LaneName, Log, Settlement, ShelfRow, ShelfState, State, WriteError, memory::CommitOutcome},
+    journal::{
+        Damage, Entry, LaneName, Log, Settlement, ShelfRow, ShelfState, State, WriteError, memory::CommitOutcome,
+    },
     lanes::payload::{Part, Payload},
 };
 use std::sync::Arc;
 
 /// What the keeper tells, and whom.
-pub type Told = Vec<(LaneName, u16, LaneInput)>;
+pub type Told = Vec<(LaneName, u16, Tells)>;
+
+pub enum Tells {
+    Lane(LaneInput),
+    Router(RouterInput),
+}
 
 impl World {
     pub fn keep(&mut self, request: ForKeeper) {
@@ -70,12 +77,19 @@ impl World {
         if alone.is_some() {
             settlements.truncate(1);
         }
-        let end = |ok: bool| if ok { Input::Settled } else { Input::SettleFailed };
-        told.extend(settlements.into_iter().map(|settled| (settled.lane, settled.partition.0, end(ok))));
+        let end = |lane: &LaneName| match (lane, ok) {
+            (LaneName::Router, true) => Tells::Router(RouterInput::Settled),
+            (LaneName::Router, false) => Tells::Router(RouterInput::SettleFailed),
+            (_, true) => Tells::Lane(Input::Settled),
+            (_, false) => Tells::Lane(Input::SettleFailed),
+        };
+        told.extend(
+            settlements.into_iter().map(|settled| (settled.lane.clone(), settled.partition.0, end(&settled.lane))),
+        );
         if ok {
             let mut release = |(lane, number, order)| {
                 self.hit("a replay releases a key");
-                told.push((lane, number, Input::Released(order)));
+                told.push((lane, number, Tells::Lane(Input::Released(order))));
             };
             released.into_iter().for_each(&mut release);
         }
@@ -120,20 +134,35 @@ impl World {
         vec![own, Settlement { lane, partition, progress, receipts: Vec::new(), shelf: settling.shelf.clone() }]
     }
 
-    fn load(
-        &mut self,
-        name: LaneName,
-        number: u16,
-        order: OrderKey,
-        rows: usize,
-    ) -> Option<(LaneName, u16, LaneInput)> {
+    fn load(&mut self, name: LaneName, number: u16, order: OrderKey, rows: usize) -> Option<(LaneName, u16, Tells)> {
+        if name == LaneName::Router {
+            return self.load_events(number, order, rows);
+        }
         let process = self.process.as_ref()?;
         let (_, part) = process.partitions.get(usize::from(number))?.lanes.get(&name)?;
         let part = part.clone();
         let rows = process.state.parked(&name, Partition(number), order, rows).expect("the model can be read");
         assert!(rows.iter().all(|row| row.state == ShelfState::Parked), "only parked rows are the lane's own");
         let items = rows.into_iter().map(|row| self.of_shelf(number, &name, &part, row)).collect();
-        Some((name, number, Input::Shelf { order, items }))
+        Some((name, number, Tells::Lane(Input::Shelf { order, items })))
+    }
+
+    /// Rows of the router's shelf, with the events that they are about.
+    fn load_events(&mut self, number: u16, order: OrderKey, rows: usize) -> Option<(LaneName, u16, Tells)> {
+        let state = &self.process.as_ref()?.state;
+        let rows = state.parked(&LaneName::Router, Partition(number), order, rows).expect("the model can be read");
+        let mut found = Vec::new();
+        for row in rows {
+            self.check_parked(number, row.event.position.offset);
+            if row.event.incarnation.0 != self.epoch {
+                self.hit("a parked event is looked at again after a crash");
+            }
+            let event = self.journal.log().event(row.event).expect("the model can be read");
+            let spoiled = || Entry::Damaged(Damage { offset: row.offset, event: None, detail: "spoiled".into() });
+            let event = event.map_or_else(spoiled, Entry::Row);
+            found.push((row, event));
+        }
+        Some((LaneName::Router, number, Tells::Router(RouterInput::Shelf(order, found))))
     }
 
     /// A shelf row as a delivery, from what retention left of the log or copied of it.
@@ -151,12 +180,9 @@ impl World {
             process.keeper_busy = false;
         }
         for (name, number, input) in told {
-            if name == LaneName::Router {
-                let input =
-                    if matches!(input, Input::Settled) { RouterInput::Settled } else { RouterInput::SettleFailed };
-                self.router(number, input);
-            } else {
-                self.lane(number, &name, input);
+            match input {
+                Tells::Router(input) => self.router(number, input),
+                Tells::Lane(input) => self.lane(number, &name, input),
             }
         }
         self.soon(1, Happening::KeeperWakes);

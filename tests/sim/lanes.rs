@@ -14,7 +14,7 @@ use laigu_router::{
         router::{Effect as RouterEffect, Input as RouterInput},
     },
     destinations::Outcome,
-    domain::{Delivery, DestinationName, EnrichmentPart, EnrichmentStatus, FailureKind, Partition, ReplayJob},
+    domain::{Delivery, DestinationName, FailureKind, Partition, ReplayJob},
     journal::{LaneName, Log, ReadLimit, Settlement, ShelfChange, ShelfState},
     lanes::payload::{self, OnDeadOf, Part, Payload},
 };
@@ -31,6 +31,9 @@ impl World {
         else {
             return;
         };
+        if matches!(input, RouterInput::Tick) && run.router.wake_at().is_none_or(|at| at > self.now) {
+            return;
+        }
         let name = || format!("Router/{number}");
         let mut effects = Vec::new();
         show(name, || format!("{} run {} <- {input:?}", self.now, self.epoch));
@@ -55,32 +58,37 @@ impl World {
                 self.soon(2, Happening::Router(number, RouterInput::Page { next: page.next, rows: page.rows }));
             }
             RouterEffect::Append(tickets, rows) => {
+                for new in &rows {
+                    let known = !new.row.decision.targets.is_empty() || !new.row.decision.dead.is_empty();
+                    let lacks = known && crate::routes::lacks(&new.event, &new.row.enrichment);
+                    let damaged = new.row.decision.dead.iter().any(|dead| dead.route.is_none());
+                    if !lacks || damaged || new.row.decision.superseded {
+                        continue;
+                    }
+                    self.hit("a required record never comes");
+                    if self.now.since(new.event.received_at) < self.plan.patience * 7 / 8 {
+                        self.wrong(format!("partition {number}: a required record is given up on too early"));
+                    }
+                }
                 let process = self.process.as_mut();
                 if let Some(run) = process.and_then(|process| process.partitions.get_mut(usize::from(number))) {
                     run.queue.push_back(ForWriter::Rows(tickets, rows));
                 }
                 self.soon(2, Happening::WriterWakes(number));
             }
-            RouterEffect::Fetch(ticket, _, needs) => {
-                let part = |what| EnrichmentPart {
-                    what,
-                    status: EnrichmentStatus::Failed,
-                    reason: Some("planned".into()),
-                    fetched_at: None,
-                    record: None,
-                };
-                let parts = needs.into_iter().map(|need| part(need.what)).collect();
-                // Some lookups hang for so long that their event is decided segments later.
-                let pause = if self.rng.u32(..6) == 0 { 900 } else { 80 };
-                self.soon(pause, Happening::Router(number, RouterInput::Fetched(ticket, parts)));
+            RouterEffect::Fetch(ticket, event, needs) => self.fetch(number, ticket, &event, &needs),
+            RouterEffect::Settle(settling) => {
+                if settling.shelf.iter().any(|change| matches!(change, ShelfChange::Remove(..))) {
+                    self.hit("a required record comes after its key was parked");
+                }
+                self.keep(ForKeeper::Settle(Settlement {
+                    lane: LaneName::Router,
+                    partition: Partition(number),
+                    progress: settling.progress.clone(),
+                    receipts: Vec::new(),
+                    shelf: settling.shelf.clone(),
+                }));
             }
-            RouterEffect::Settle(settling) => self.keep(ForKeeper::Settle(Settlement {
-                lane: LaneName::Router,
-                partition: Partition(number),
-                progress: settling.progress.clone(),
-                receipts: Vec::new(),
-                shelf: settling.shelf.clone(),
-            })),
             RouterEffect::LoadShelf(order, rows) => {
                 let rows = rows.min(self.rng.usize(1..5));
                 self.keep(ForKeeper::Load(LaneName::Router, number, order, rows));

@@ -100,7 +100,10 @@ fn decided_once(world: &World, partition: Partition) -> Result<Vec<Arc<Routed>>,
         }
         let generation = routed.row.generation as usize;
         let generation = world.generations.get(generation - 1).ok_or("a generation nobody made")?;
-        let (targets, dead) = routes::expected(&generation.routes, routes::kind_of(&routed.event));
+        World::judge_enrichment(&routed.event, &routed.row.enrichment)
+            .map_err(|why| format!("event {event}: {why}"))?;
+        let lacks = routes::lacks(&routed.event, &routed.row.enrichment);
+        let (targets, dead) = routes::expected(&generation.routes, routes::kind_of(&routed.event), lacks);
         let got = routed.row.decision.targets.iter().map(|target| (target.route.clone(), target.destination.clone()));
         if got.collect::<Vec<_>>() != targets {
             return Err(format!("event {event} goes elsewhere than its routes say"));

@@ -48,12 +48,20 @@ pub struct Plan {
     pub keep: Duration,
     /// How old an event may become.
     pub max_age: Duration,
+    /// How long one waits for a required record.
+    pub patience: Duration,
+    /// How often an API's mood changes, in thousandths.
+    pub api_fault: u32,
 }
 
 pub const KINDS: u8 = 6;
 // No route takes kind 4.
 /// The routes' condition fails on this kind.
 pub const BAD_KIND: u8 = 3;
+/// Events of this kind need a record, which one route requires.
+pub const REQUIRING_KIND: u8 = 2;
+/// That route.
+pub const REQUIRING_ROUTE: &str = "twice";
 /// Destinations there may be.
 pub const DESTINATIONS: usize = 3;
 /// How long an unroutable delivery is tried.
@@ -75,7 +83,11 @@ impl Plan {
         let calm = rng.u32(..10) == 0;
         let fault = |rng: &mut Rng, up_to| if calm { 0 } else { rng.u32(..up_to) };
         let wide = rng.u32(..40) == 0;
+        let patience = Duration::from_millis(rng.u64(1_000..20_000));
+        let api_fault = fault(rng, 60);
         Self {
+            patience,
+            api_fault,
             partitions: if rng.bool() && !wide { 4 } else { 1 },
             keys: if wide { WIDE_KEYS } else { rng.usize(2..12) },
             hot: rng.u32(..4) == 0 && !wide,

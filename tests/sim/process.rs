@@ -1,12 +1,12 @@
 //! One run of the process: the machines of every partition, and the queues before the two writing threads.
 
-use crate::{plan::Plan, routes::SimRoutes};
+use crate::{enrich::Enriching, plan::Plan, routes::SimRoutes};
 use laigu_router::{
     core::{
         intake::Intake,
         lane::{Input, Lane},
         replay::{Replay, ReplaySettling},
-        router::Router,
+        router::{Router, leave_shelf},
     },
     domain::{DestinationName, Incarnation, NewEvent, Offset, OrderKey, Partition, ReplayJob},
     journal::{
@@ -53,6 +53,7 @@ pub struct PartitionRun {
     pub queue: VecDeque<ForWriter>,
     pub writing: Writing,
     pub router: Router<SimRoutes>,
+    pub enriching: Enriching,
     pub lanes: BTreeMap<LaneName, (Lane<Payload>, Part)>,
     pub replays: BTreeMap<LaneName, (Replay<Payload>, DestinationName)>,
 }
@@ -107,6 +108,16 @@ impl Process {
         let mut state = journal.state();
         let missing = lane_records(&state, &routes, journal, plan.partitions);
         state.register(&missing).expect("a start has no planned fault");
+        for record in state.lanes().expect("the model can be read") {
+            if record.lane != LaneName::Router {
+                continue;
+            }
+            let (_, rows) = journal.everything(record.partition);
+            let decided = rows.iter().filter(|row| row.offset > record.progress.reflects);
+            if let Some(settlement) = leave_shelf(&record, decided.map(|row| row.row.event.offset)) {
+                state.settle(&[settlement]).expect("a start has no planned fault");
+            }
+        }
         let records = state.lanes().expect("the model can be read");
         let partitions = (0..plan.partitions)
             .map(|number| PartitionRun::start(Partition(number), epoch, seed, plan, &routes, journal, &records))
@@ -170,7 +181,8 @@ impl PartitionRun {
             })
             .collect();
         let segment = appender.segment_start();
-        Self { intake, appender, segment, queue: VecDeque::new(), writing: Writing::Idle, router, lanes, replays }
+        let (queue, writing, enriching) = (VecDeque::new(), Writing::Idle, Enriching::new());
+        Self { intake, appender, segment, queue, writing, router, enriching, lanes, replays }
     }
 }
 

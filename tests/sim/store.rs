@@ -126,9 +126,16 @@ impl World {
         let mut watermarks = Heads { events: 1, routed: Offset::MAX };
         let lanes = self.journal.inspect(StateImage::lanes);
         let lanes: Vec<_> = lanes.into_iter().filter(|record| record.partition == partition).collect();
+        let mut held_by_parked = false;
         for record in &lanes {
             match record.lane {
-                LaneName::Router => watermarks.events = record.progress.watermark,
+                // What the router parked is not decided yet: its decision will be about an event in the log.
+                LaneName::Router => {
+                    let shelf = self.journal.inspect(|image| image.shelf(&record.lane, partition));
+                    let parked = shelf.iter().map(|row| row.offset).min().unwrap_or(Offset::MAX);
+                    held_by_parked = parked < record.progress.watermark;
+                    watermarks.events = record.progress.watermark.min(parked);
+                }
                 LaneName::Morgue | LaneName::Destination(_) => {
                     watermarks.routed = watermarks.routed.min(record.progress.watermark);
                 }
@@ -157,11 +164,16 @@ impl World {
             if waits {
                 self.hit("retention waits for a late-routed event");
             }
+            if held_by_parked {
+                self.hit("retention waits for a parked event");
+            }
             return;
         }
         for record in &lanes {
             for row in self.journal.inspect(|image| image.shelf(&record.lane, partition)) {
-                if row.offset < going.below.routed || row.event.position.offset < going.below.events {
+                // The router's rows are events, not decisions.
+                let decision_goes = row.offset < going.below.routed && record.lane != LaneName::Router;
+                if decision_goes || row.event.position.offset < going.below.events {
                     store.copies.insert((record.lane.clone(), row.offset, row.route));
                 }
             }
@@ -181,10 +193,21 @@ impl World {
         }
     }
 
+    /// Complains when an event on the router's shelf was taken.
+    pub fn check_parked(&mut self, number: u16, event: Offset) {
+        let Some(store) = self.stores.get(usize::from(number)) else { return };
+        if event < store.taken.events {
+            self.wrong(format!("partition {number}: retention took event {event} from the router's shelf"));
+        }
+    }
+
     /// Complains when a row of the shelf was neither kept nor copied.
     pub fn check_shelved(&mut self, number: u16, lane: &LaneName, row: &Routed, route: Option<&RouteName>) {
         let Some(store) = self.stores.get(usize::from(number)) else { return };
-        let kept = row.offset >= store.taken.routed && row.event.position().offset >= store.taken.events;
+        let event = row.event.position().offset;
+        // Of what is spoiled there is nothing to copy: its dead letter says so.
+        let spoiled = self.damaged.contains(&(number, event));
+        let kept = spoiled || row.offset >= store.taken.routed && event >= store.taken.events;
         if !kept && !store.copies.contains(&(lane.clone(), row.offset, route.cloned())) {
             let offset = row.offset;
             self.wrong(format!("partition {number}: retention took row {offset} from the shelf of {lane:?}"));

@@ -83,7 +83,10 @@ impl World {
         only: Option<&RouteName>,
     ) -> Result<(), String> {
         let name = match lane {
-            LaneName::Router => return self.is_decided(partition, offset),
+            LaneName::Router => {
+                let parked = self.journal.inspect(|image| image.on_shelf(lane, partition, offset, None).is_some());
+                return if parked { Ok(()) } else { self.is_decided(partition, offset) };
+            }
             LaneName::Destination(name) => name,
             LaneName::Morgue | LaneName::Replay(_) => return Ok(()),
         };

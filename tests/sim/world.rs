@@ -3,6 +3,7 @@
 use crate::{
     broker::{Broker, Kind, Try},
     client::Clients,
+    enrich::{Mood, TENANTS},
     feed::{FeedRun, FeedStep},
     keeper::Told,
     plan::{DESTINATIONS, Plan, destination},
@@ -13,7 +14,7 @@ use crate::{
 };
 use fastrand::Rng;
 use laigu_router::{
-    core::{replay::Input as ReplayInput, router::Input as RouterInput},
+    core::{enrich::Input as EnrichInput, replay::Input as ReplayInput, router::Input as RouterInput},
     destinations::OutletState,
     domain::{Delivery, DestinationName, Offset, Partition, ReplayJob, RouteName, Timestamp},
     journal::{
@@ -38,6 +39,10 @@ pub enum Happening {
     /// The keeper tells whether settlements are durable, and what it loaded.
     KeeperTells(Told),
     Router(u16, RouterInput),
+    /// The schedule of a tenant's lookups.
+    Enrich(u16, usize, EnrichInput),
+    /// A tenant's API answers a call.
+    Api(u16, usize, u64),
     Lane(u16, LaneName, LaneInput),
     Replay(u16, ReplayJob, ReplayInput<Payload>),
     ReplayEnds(u16, ReplayJob),
@@ -71,6 +76,8 @@ pub struct World {
     pub process: Option<Process>,
     pub epoch: u32,
     pub brokers: BTreeMap<DestinationName, Broker>,
+    /// How each tenant's API is.
+    pub moods: [Mood; TENANTS],
     pub generations: Vec<Arc<SimRoutes>>,
     pub clients: Clients,
     /// What is on its way: (time, order) to (run, what).
@@ -111,7 +118,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::draw(&mut rng);
-        let routes = Arc::new(SimRoutes { generation: 1, routes: plan.routes.clone() });
+        let routes = Arc::new(SimRoutes { generation: 1, routes: plan.routes.clone(), patience: plan.patience });
         let mut brokers = BTreeMap::new();
         for number in 0..DESTINATIONS {
             let kind = if rng.bool() && !plan.wide { Kind::Kafka } else { Kind::Rabbit };
@@ -126,6 +133,7 @@ impl World {
             process: None,
             epoch: 0,
             brokers,
+            moods: [Mood::Good; TENANTS],
             generations: vec![routes],
             clients: Clients::new(&plan),
             plan,
@@ -245,6 +253,8 @@ impl World {
             Happening::KeeperWakes => self.keeper_wakes(),
             Happening::KeeperTells(told) => self.keeper_tells(told),
             Happening::Router(number, input) => self.router(number, input),
+            Happening::Enrich(number, tenant, input) => self.lookup_answered(number, tenant, input),
+            Happening::Api(number, tenant, lookup) => self.api_answers(number, tenant, lookup),
             Happening::Lane(number, name, input) => self.lane(number, &name, input),
             Happening::Replay(number, job, input) => self.replay(number, job, input),
             Happening::ReplayEnds(number, job) => self.replay_ends(number, job),

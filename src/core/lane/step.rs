@@ -250,12 +250,6 @@ impl<T: Clone> Lane<T> {
         self.config.read_ahead.saturating_sub(held).min(SPAN_MAX - self.marks.span().min(SPAN_MAX))
     }
 
-    /// Whether a row is not settled, by this lane or by what stood elsewhere.
-    #[must_use]
-    pub fn wants(&self, offset: Offset) -> bool {
-        self.marks.wants(offset, None)
-    }
-
     /// Lets failures be tried again by other rules from now on.
     pub fn retry_by(&mut self, retry: Retry) {
         self.config.retry = retry;

@@ -119,7 +119,8 @@ impl Retainer {
     }
 
     /// The lowest rows that lanes still have to read. Replays keep what they have chosen on shelves, and pin the events
-    /// that they have still to look at. A store without a router keeps everything.
+    /// that they have still to look at. A store without a router keeps everything. An
+    /// event on the router's shelf is not decided yet: whoever reads its decision some day needs it in the log.
     fn watermarks(&self) -> Result<Heads, WriteError> {
         let sql = "SELECT COALESCE(MIN(CASE WHEN lane = 'router' THEN watermark END), 0), \
              COALESCE(MIN(CASE WHEN lane != 'router' AND lane NOT LIKE 'replay:%' THEN watermark END), \
@@ -131,7 +132,11 @@ impl Retainer {
             Ok((mark(0)?, mark(1)?, mark(2)?))
         });
         let (router, lanes, replays) = marks.map_err(|error| read_error(&error))?;
-        Ok(Heads { events: router.min(replays), routed: lanes })
+        let sql = "SELECT COALESCE(MIN(event), 9223372036854775807) FROM shelf \
+             WHERE lane IN (SELECT id FROM lanes WHERE lane = 'router')";
+        let parked = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned));
+        let parked = parked.map_err(|error| read_error(&error))?;
+        Ok(Heads { events: router.min(replays).min(parked), routed: lanes })
     }
 
     /// Copies what shelves have below some rows, unless it was copied before.
@@ -147,18 +152,6 @@ impl Retainer {
                     keep_event(connection, &self.log, &routed.event)?;
                     keep_routed(connection, &self.log, &routed)
                 })?;
-                copied += 1;
-            }
-        }
-        let sql = "SELECT DISTINCT event FROM shelf JOIN lanes ON lanes.id = shelf.lane WHERE lanes.lane = 'router' \
-             AND ?1 IS NOT NULL AND event < ?2 AND event NOT IN (SELECT offset FROM events) ORDER BY event";
-        for offset in self.column(sql, below)? {
-            let limit = crate::journal::ReadLimit { rows: 1, bytes: 1 };
-            let page = self.log.events(PARTITION, offset, limit).map_err(|error| lost(&error))?;
-            if let Some(Entry::Row(event)) = page.rows.first()
-                && event.position().offset == offset
-            {
-                self.keep(|connection| keep_event(connection, &self.log, event))?;
                 copied += 1;
             }
         }
