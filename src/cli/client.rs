@@ -12,7 +12,7 @@ use url::Url;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Items that a server gives at once.
 const PAGE_MAX: usize = 500;
-/// Where a token is looked for when no file is named.
+/// Where a token is looked for when none is given.
 const TOKEN_VARIABLE: &str = "LAIGU_ROUTER_TOKEN";
 /// Where a server listens that says nothing else.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:9090";
@@ -59,7 +59,7 @@ impl Client {
         let builder = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
         // The admin API is near: a proxy for the way out would only see the token.
         let http = builder.no_proxy().build().context("cannot make an HTTP client")?;
-        Ok(Self { http, base, guessed, token: token(global.token_file.as_deref())? })
+        Ok(Self { http, base, guessed, token: token(global)? })
     }
 
     /// The status of a path that needs no token.
@@ -169,21 +169,22 @@ fn address(path: &Path) -> anyhow::Result<(Url, bool)> {
     Ok((Url::parse(&format!("{scheme}://{at}")).context("an address makes a URL")?, false))
 }
 
-fn token(file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
-    let text = match file {
-        Some(file) => {
-            std::fs::read_to_string(file).with_context(|| format!("--token-file: cannot read `{}`", file.display()))?
+fn token(global: &Global) -> anyhow::Result<Option<Secret>> {
+    let (place, text) = match (&global.token, &global.token_file) {
+        (Some(token), _) => ("--token".to_owned(), token.expose().to_owned()),
+        (None, Some(file)) => {
+            let place = format!("--token-file: `{}`", file.display());
+            let text = std::fs::read_to_string(file).with_context(|| format!("{place} cannot be read"))?;
+            (place, text)
         }
-        None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
+        (None, None) => (TOKEN_VARIABLE.to_owned(), std::env::var(TOKEN_VARIABLE).unwrap_or_default()),
     };
     let text = text.trim();
-    if let Some(file) = file
-        && text.is_empty()
-    {
-        bail!("--token-file: `{}` is empty", file.display());
+    if text.is_empty() && place != TOKEN_VARIABLE {
+        bail!("{place} is empty");
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("the token holds something else than printable ASCII");
+        bail!("{place}: the token holds something else than printable ASCII");
     }
     Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
 }

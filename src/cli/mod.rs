@@ -26,7 +26,7 @@ mod serve;
 mod show;
 mod sign;
 
-use crate::telemetry;
+use crate::{domain::Secret, telemetry};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -61,15 +61,22 @@ struct Global {
     /// The admin API of a running server [default: `server.admin` of the file]
     #[arg(long, global = true, env = "LAIGU_ROUTER_ADMIN", value_name = "URL")]
     admin: Option<url::Url>,
-    /// A file with the token for the admin API; without it the variable LAIGU_ROUTER_TOKEN counts
-    #[arg(long, global = true, value_name = "FILE")]
+    /// A file with the token for the admin API; without it and --token the variable LAIGU_ROUTER_TOKEN counts
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    /// The token itself; every user of this machine can read it meanwhile
+    #[arg(long, global = true, value_name = "TOKEN", value_parser = secret)]
+    token: Option<Secret>,
     /// For scripts: JSON as the API gives it
     #[arg(long, global = true)]
     json: bool,
     /// How log lines are written [default: text on a terminal, else json]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

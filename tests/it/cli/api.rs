@@ -57,6 +57,8 @@ fn every_endpoint_takes_its_role_and_no_less() {
     std::fs::write(home.path("token"), format!("{}\n", TOKENS[0].0)).unwrap();
     let file = super::shown(&home.path("token"));
     assert!(run(&home, &["--token-file", &file, "events", "list"]).status.success());
+    assert!(run(&home, &["events", "list", "--token", TOKENS[0].0]).status.success());
+    assert!(!run(&home, &["events", "list", "--token", "wrong"]).status.success());
     let output = run(&home, &["--token-file", &file, "destinations", "pause", "archive"]);
     assert!(String::from_utf8(output.stderr).unwrap().contains("role"));
     assert!(!home.log().contains("token-of-the-test"), "{}", home.log());
