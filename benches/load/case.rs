@@ -120,7 +120,7 @@ impl Case {
             }
             Self::RabbitMq | Self::DrainRabbitMq => format!(
                 "type: rabbitmq\n    url: ${{AMQP_URL}}\n    \
-                 exchange: {{ name: {NAME}, type: topic, durable: true, declare: true }}"
+                 exchange: {{ name: {NAME}, type: topic, durable: true, declare: true }}\n    window: 4096"
             ),
             Self::Kafka | Self::DrainKafka => {
                 format!("type: kafka\n    brokers: ${{KAFKA_BROKERS}}\n    topic: {NAME}\n    window: 8192")

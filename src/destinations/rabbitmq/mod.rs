@@ -1,8 +1,8 @@
 //! The RabbitMQ destination: persistent, mandatory publishes, each confirmed and not returned.
 //!
 //! **Who does what.** One supervisor task owns the connection, tells the state, and connects again. It spreads the
-//! tries over [`CHANNELS`] workers by their ordering key; each worker owns one channel, and publishes batches of at
-//! most [`BATCH`] on it, one after the other.
+//! tries over [`CHANNELS`] workers by their ordering key; each worker owns one channel, and publishes batches of
+//! [`BATCH`] or more on it, one after the other.
 //!
 //! **Why batches.** The client library hands a returned message to whatever confirm completes next, so a confirm
 //! alone does not say *which* message was returned. A worker therefore waits for all confirms of a batch, collects
@@ -37,9 +37,11 @@ pub use envelope::VALUE_BYTES_MAX;
 
 /// How many channels a destination publishes on.
 pub const CHANNELS: usize = 8;
-/// How many messages a channel has out at most. Eight channels of 64 reach what one channel with a window of 512
-/// does, and RabbitMQ is the limit then.
+/// How many messages a channel has out at most, in windows of the default size. Eight channels of 64 reach what one channel
+/// with a window of 512 does, and RabbitMQ is the limit then.
 pub const BATCH: usize = 64;
+/// The same in the largest windows. Larger batches only wait longer for their last confirm.
+const BATCH_MAX: usize = 256;
 /// The broker is taken for dead when nothing came for twice this long.
 pub(crate) const HEARTBEAT_SECONDS: u16 = 10;
 /// How long a publish, its confirm, or any other answer may take: more than two heartbeats, so that a dead
@@ -48,6 +50,11 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How long connecting may take, from the first packet to the open connection.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// What a channel has out at most: half of its share of the window, so that the next batch gathers meanwhile.
+fn batch(window: usize) -> usize {
+    (window / CHANNELS / 2).clamp(BATCH, BATCH_MAX)
+}
+
 /// Starts a RabbitMQ destination.
 #[must_use]
 pub fn start(common: Common, settings: &RabbitMq) -> (Outlet, OutletTask) {
@@ -55,4 +62,16 @@ pub fn start(common: Common, settings: &RabbitMq) -> (Outlet, OutletTask) {
     let sessions = Arc::clone(&outlet.vitals.sessions);
     let supervisor = supervisor::Supervisor::new(common, settings.clone(), socket, sessions);
     (outlet, Box::pin(supervisor.run()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::batch;
+
+    #[test]
+    fn a_batch_grows_with_the_window() {
+        for (window, expected) in [(1, 64), (1_024, 64), (2_048, 128), (4_096, 256), (65_536, 256)] {
+            assert_eq!(batch(window), expected, "{window}");
+        }
+    }
 }

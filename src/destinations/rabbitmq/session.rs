@@ -6,7 +6,7 @@ use crate::{
         Report,
         message::{Message, TypePrefixes},
         rabbitmq::{
-            CHANNELS,
+            CHANNELS, batch,
             exchange::{self, Mode},
             link::Link,
             trouble::Trouble,
@@ -122,6 +122,7 @@ impl Session {
             reports: needs.reports,
             notes: notes_in.clone(),
             in_flight: in_flight.clone(),
+            batch: batch(needs.window),
         });
         let mut workers = JoinSet::new();
         let mut queues = Vec::with_capacity(channels);

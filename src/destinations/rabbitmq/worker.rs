@@ -5,7 +5,7 @@ use crate::{
         Outcome, Report,
         message::{Message, TypePrefixes},
         rabbitmq::{
-            BATCH, DEADLINE,
+            DEADLINE,
             envelope::Envelope,
             session::{InFlight, Note, Phase},
             trouble::Trouble,
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) notes: mpsc::Sender<Note>,
     pub(super) in_flight: InFlight,
+    /// How many messages a worker publishes before it waits for their confirms.
+    pub(super) batch: usize,
 }
 
 pub(super) struct Worker {
@@ -63,12 +65,12 @@ impl Worker {
     /// Works until the session ends. What it still has then is answered as not published.
     pub(super) async fn run(mut self) {
         loop {
-            let mut batch = Vec::with_capacity(BATCH);
+            let mut batch = Vec::with_capacity(self.shared.batch);
             let mut phase = self.phase.clone();
             tokio::select! {
                 biased;
                 _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
-                taken = self.queue.recv_many(&mut batch, BATCH) => if taken == 0 { break },
+                taken = self.queue.recv_many(&mut batch, self.shared.batch) => if taken == 0 { break },
             }
             self.batch(batch).await;
         }

@@ -1,6 +1,6 @@
 //! What a consumer gets, and what counts as delivered.
 
-use super::{attempts, check_all_came, exchange_and_queue, lane, settings};
+use super::{WINDOW, attempts, check_all_came, exchange_and_queue, lane, lane_with, settings};
 use crate::{brokers::rabbitmq::Broker, lane::attempt};
 use laigu_router::{
     destinations::Outcome,
@@ -50,12 +50,12 @@ async fn a_message_has_the_bytes_headers_and_properties_of_the_contract() {
     assert_eq!(*properties.timestamp(), Some(1_726_824_222));
 }
 
-async fn check_attribution(arguments: &[(&str, lapin::types::AMQPValue)]) {
+async fn check_attribution(arguments: &[(&str, lapin::types::AMQPValue)], window: usize) {
     const COUNT: u64 = 10_000;
     let broker = Broker::shared();
     let client = broker.client().await;
     let queue = exchange_and_queue(&client, arguments).await;
-    let mut lane = lane(&settings(broker.url(), &queue));
+    let mut lane = lane_with(&settings(broker.url(), &queue), window);
     lane.until_up().await;
     let unroutable = |n: u64| n.is_multiple_of(10);
     let address = |n| if unroutable(n) { "nobody" } else { "a" };
@@ -63,8 +63,7 @@ async fn check_attribution(arguments: &[(&str, lapin::types::AMQPValue)]) {
     let mut numbers = 0..COUNT;
     let mut out = 0;
     loop {
-        let batch: Vec<_> =
-            numbers.by_ref().take(super::WINDOW - out).map(|n| attempt(n, n, address(n), "{}")).collect();
+        let batch: Vec<_> = numbers.by_ref().take(window - out).map(|n| attempt(n, n, address(n), "{}")).collect();
         out += batch.len();
         if out == 0 {
             break;
@@ -94,12 +93,17 @@ async fn check_attribution(arguments: &[(&str, lapin::types::AMQPValue)]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_ten_thousand_messages_exactly_the_unroutable_ones_are_returned() {
-    check_attribution(&[]).await;
+    check_attribution(&[], WINDOW).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn returns_are_attributed_exactly_in_the_larger_batches_of_a_larger_window_too() {
+    check_attribution(&[], 4_096).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn returns_are_attributed_exactly_on_quorum_queues_too() {
-    check_attribution(&[("x-queue-type", lapin::types::AMQPValue::LongString("quorum".into()))]).await;
+    check_attribution(&[("x-queue-type", lapin::types::AMQPValue::LongString("quorum".into()))], WINDOW).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,8 +38,13 @@ fn settings(url: String, exchange: &str) -> RabbitMq {
 }
 
 fn lane(settings: &RabbitMq) -> Lane {
+    lane_with(settings, WINDOW)
+}
+
+/// A lane that has so many tries out: its batches grow with them.
+fn lane_with(settings: &RabbitMq, window: usize) -> Lane {
     let prefixes = TypePrefixes::new([(SourceName::parse("laigu").unwrap(), "com.laigu.".into())].into());
-    let common = Common { name: DestinationName::parse("out").unwrap(), window: WINDOW, prefixes };
+    let common = Common { name: DestinationName::parse("out").unwrap(), window, prefixes };
     Lane::new(rabbitmq::start(common, settings))
 }
 
