@@ -35,8 +35,8 @@ use tokio::runtime::Runtime;
 static NUMBER: AtomicU32 = AtomicU32::new(1);
 
 /// A stand-in for a vendor, on a runtime of its own.
-struct Vendor {
-    sandbox: Sandbox,
+pub struct Vendor {
+    pub sandbox: Sandbox,
     // Dropped last: it runs the stand-in.
     _runtime: Runtime,
 }
@@ -48,12 +48,12 @@ impl Vendor {
         Self { sandbox, _runtime: runtime }
     }
 
-    fn start() -> Self {
+    pub fn start() -> Self {
         Self::new(Options::default())
     }
 
     /// The `api:` of a Laigu tenant that asks it.
-    fn api(&self, rate: &str) -> String {
+    pub fn api(&self, rate: &str) -> String {
         format!("{{ base_url: '{}', access_token: sandbox-access-token, rate: {rate} }}", self.sandbox.url())
     }
 
@@ -63,7 +63,7 @@ impl Vendor {
     }
 
     /// All calls that were made.
-    fn calls(&self) -> u64 {
+    pub fn calls(&self) -> u64 {
         self.sandbox.faults().all_calls().values().sum()
     }
 }

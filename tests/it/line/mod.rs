@@ -1,5 +1,6 @@
 //! The whole line: a push comes in over HTTP, and ordinary clients read it from RabbitMQ, from Kafka and from a file.
 
+mod enriched;
 mod fanout;
 mod marks;
 mod outages;
@@ -58,6 +59,11 @@ impl Line {
 
     /// A home whose destinations are `crm`, `lake` and `archive`.
     fn home(&self, routes: &str) -> Home {
+        self.home_of(SOURCES, routes)
+    }
+
+    /// The same with other sources.
+    fn home_of(&self, sources: &str, routes: &str) -> Home {
         let (amqp, kafka, name) = (self.amqp.port(), self.kafka.port(), &self.name);
         let destinations = format!(
             "destinations:
@@ -70,7 +76,7 @@ impl Line {
 retry: {{ backoff: 100ms..1s }}
 "
         );
-        Home::new("{ path: ./data }", &format!("{SOURCES}{destinations}{routes}"))
+        Home::new("{ path: ./data }", &format!("{sources}{destinations}{routes}"))
     }
 
     fn end(self) {
