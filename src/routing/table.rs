@@ -416,7 +416,9 @@ fn try_on_samples(condition: &Condition, enrich: &[String]) -> Option<Mistake> {
     })
 }
 
-fn address_kind(kind: &DestinationKind) -> Option<AddressKind> {
+/// What the keys are that a destination takes; files take none.
+#[must_use]
+pub const fn address_kind(kind: &DestinationKind) -> Option<AddressKind> {
     match kind {
         DestinationKind::RabbitMq(_) => Some(AddressKind::RoutingKey),
         DestinationKind::Kafka(_) => Some(AddressKind::RecordKey),

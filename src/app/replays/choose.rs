@@ -2,11 +2,11 @@
 //!
 //! Of dead letters: those that nobody has, last tried before the job began. As routed, a delivery is sent as it was
 //! decided; what died on decision has nothing to send, so today's routes decide it, as they do all where the job says so:
-//! the dead letter's own route alone, or all of them where the event itself was the trouble. What comes to nothing stays
-//! a dead letter.
+//! the dead letter's own route alone, or all of them where the event itself was the trouble. One that was for a
+//! destination stands for that delivery alone, not for the others of its route. What comes to nothing stays a dead letter.
 //!
-//! Of events: those received before the job began. As routed, every delivery of theirs that was made; what is on its way
-//! or lies on a shelf is left to its lane. Sent somewhere else, all of them.
+//! Of events: those received before the job began. As routed, every delivery of theirs that was made, and by today's
+//! routes what those decide; what is on its way or lies on a shelf is left to its lane. Sent somewhere else, all of them.
 
 use super::{
     definition::{Checked, Choice, EventsThat, Routes},
@@ -24,7 +24,7 @@ use crate::{
             log::SqliteLog,
             queries::{
                 Queries,
-                fates::{Fate, Told},
+                fates::{DeliveryFate, Fate, Told},
                 shelf::{DeadLetter, ShelfFilter, ShelfPlace},
             },
         },
@@ -206,10 +206,14 @@ impl Chooser {
         let row = &letter.row;
         let what = match (&letter.lane, &row.route, self.checked.routes) {
             (LaneName::Destination(name), Some(route), Routes::AsRouted) => self.as_routed(row.offset, name, route)?,
-            (LaneName::Destination(_) | LaneName::Morgue, route, _) => match self.stored(row.offset)? {
+            (lane @ (LaneName::Destination(_) | LaneName::Morgue), route, _) => match self.stored(row.offset)? {
                 Some(routed) => {
                     let before = routed.row.enrichment.clone();
-                    dead_again(self.anew(&routed.event, route.as_ref(), before, &|_| false)?)
+                    let sent = |targets: Vec<Target>| match lane {
+                        LaneName::Destination(own) => self.in_place_of(own, &routed, targets),
+                        _ => Ok(targets.into_iter().map(|target| (target, false)).collect()),
+                    };
+                    dead_again(self.anew(&routed.event, route.as_ref(), before, sent)?)
                 }
                 None => What::Refused(DeadCause::Damaged, "its event cannot be read any more".into()),
             },
@@ -280,32 +284,32 @@ impl Chooser {
             that.route.as_ref().is_none_or(|wanted| wanted == route)
                 && that.destination.as_ref().is_none_or(|wanted| wanted == destination)
         };
+        // What died on decision stands for all that its route sends now.
         let fate = |target: &Target| {
-            let is = |delivery: &&crate::journal::sqlite::queries::fates::DeliveryFate| {
-                delivery.route.as_ref() == Some(&target.route)
-                    && delivery.destination.as_ref() == Some(&target.destination)
-            };
-            told.deliveries.iter().find(is).map(|delivery| delivery.fate)
+            let by = |route: &Option<RouteName>| route.as_ref() == Some(&target.route);
+            let own = |one: &&DeliveryFate| by(&one.route) && one.destination.as_ref() == Some(&target.destination);
+            let dead = |one: &&DeliveryFate| one.destination.is_none() && (one.route.is_none() || by(&one.route));
+            let all = &told.deliveries;
+            all.iter().find(own).or_else(|| all.iter().find(dead)).map(|delivery| delivery.fate)
         };
+        let elsewhere = !self.checked.destinations.is_empty();
         if self.checked.routes == Routes::Today {
             let before = self.stored(decided.offset)?.map(|routed| routed.row.enrichment.clone());
-            let again = |target: &Target| fate(target) == Some(Fate::Delivered);
-            let mut what = self.anew(event, None, before.unwrap_or_default(), &again)?;
-            if let What::Anew { decision, again, .. } = &mut what {
+            let sent = |targets: Vec<Target>| {
+                let counted = targets.into_iter().filter(|target| counts(&target.route, &target.destination));
+                let told = counted.map(|target| (fate(&target), target));
+                let mine = told.filter(|(fate, _)| elsewhere || matches!(fate, None | Some(Fate::Delivered)));
+                Ok(mine.map(|(fate, target)| (target, fate == Some(Fate::Delivered))).collect())
+            };
+            let mut what = self.anew(event, None, before.unwrap_or_default(), sent)?;
+            if let What::Anew { decision, .. } = &mut what {
                 decision.dead.retain(|dead| that.destination.is_none() && !lies_there(told, dead) && asked(that, dead));
-                let keep: Vec<_> =
-                    decision.targets.iter().map(|target| counts(&target.route, &target.destination)).collect();
-                let mut keeps = keep.iter();
-                again.retain(|_| keeps.next() == Some(&true));
-                let mut keeps = keep.iter();
-                decision.targets.retain(|_| keeps.next() == Some(&true));
                 if decision.targets.is_empty() && decision.dead.is_empty() {
                     return Ok(What::Nothing);
                 }
             }
             return Ok(what);
         }
-        let elsewhere = !self.checked.destinations.is_empty();
         let mine = decided.decision.targets.iter().filter(|target| counts(&target.route, &target.destination));
         let mine = mine.map(|target| (target.clone(), fate(target) == Some(Fate::Delivered)));
         let mine: Vec<_> = mine.filter(|(_, delivered)| *delivered || elsewhere).collect();

@@ -4,7 +4,11 @@
 //! makes ends durable. When it is told to stop it waits a little for answers, stores them, and ends; whoever starts it
 //! again goes on with what the list has left.
 
-use super::{Shared, live::Live, today::readdressed};
+use super::{
+    Shared,
+    live::Live,
+    today::{addressed, readdressed},
+};
 use crate::{
     config::settings::Rate,
     core::{
@@ -349,17 +353,27 @@ fn delivery(shared: &Shared, part: &PartRecord, item: &Item, mut routed: Arc<Rou
     let targets = &routed.row.decision.targets;
     let by = |route: &RouteName| item.row.route.as_ref() == Some(route);
     let own = targets.iter().position(|target| by(&target.route) && target.destination == part.destination);
-    let Some(target) = own.or_else(|| targets.iter().position(|target| by(&target.route))) else {
+    let index = own.or_else(|| targets.iter().position(|target| by(&target.route)));
+    let Some((index, stored)) = index.and_then(|index| Some((index, targets.get(index)?))) else {
         return Payload::Dead(DeadCause::Damaged, "its decision has no such route".into());
     };
-    if own.is_none()
-        && let Some(target) = Arc::make_mut(&mut routed).row.decision.targets.get_mut(target)
+    let generation = shared.generation.load();
+    let target = match own {
+        Some(_) => stored.clone(),
+        None => readdressed(&generation, stored, &part.destination),
+    };
+    let target = match addressed(&generation, &routed.event, target) {
+        Ok(target) => target,
+        Err(words) => return Payload::Dead(DeadCause::Template, words),
+    };
+    if target != *stored
+        && let Some(stored) = Arc::make_mut(&mut routed).row.decision.targets.get_mut(index)
     {
-        *target = readdressed(&shared.generation.load(), target, &part.destination);
+        *stored = target;
     }
     let elsewhere = own.is_none().then(|| part.destination.clone());
     let replay = Some(part.part.whole());
-    Payload::Delivery(Delivery { routed, target, elsewhere, replay, again: item.again })
+    Payload::Delivery(Delivery { routed, target: index, elsewhere, replay, again: item.again })
 }
 
 async fn next_report(outlet: &mut Option<Outlet>) -> Option<Report> {

@@ -4,20 +4,24 @@ use super::choose::{Chooser, What};
 use crate::{
     app::generation::Generation,
     core::router::{Decide, Decided, Need},
-    domain::{DeadRoute, DestinationName, EnrichmentPart, EnrichmentStatus, Event, RouteName, Target, Timestamp},
+    domain::{
+        DeadRoute, DestinationName, EnrichmentPart, EnrichmentStatus, Event, RouteName, Routed, Target, Timestamp,
+    },
     journal::ReadError,
+    routing::{table::address_kind, template::default_address},
 };
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
 impl Chooser {
-    /// Lets today's routes decide: one of them, or all.
+    /// Lets today's routes decide: one of them, or all. `sent` says which of their targets are sent, and whether each had
+    /// been delivered before.
     pub(super) fn anew(
         &self,
         event: &Arc<Event>,
         route: Option<&RouteName>,
         before: Vec<EnrichmentPart>,
-        again: &dyn Fn(&Target) -> bool,
+        sent: impl FnOnce(Vec<Target>) -> Result<Vec<(Target, bool)>, ReadError>,
     ) -> Result<What, ReadError> {
         let (generation, mut enrichment) = (&self.generation, Vec::new());
         let mut decision = match route {
@@ -42,20 +46,37 @@ impl Chooser {
                 generation.table.finish(event, &matched, &enrichment)
             }
         };
-        if decision.targets.is_empty() && decision.dead.is_empty() {
+        let sent = self.elsewhere(sent(std::mem::take(&mut decision.targets))?);
+        if sent.is_empty() && decision.dead.is_empty() {
             return Ok(What::Nothing);
         }
-        let again: Vec<(Target, bool)> = std::mem::take(&mut decision.targets)
-            .into_iter()
-            .map(|target| {
-                let again = again(&target);
-                (target, again)
-            })
-            .collect();
-        let again = self.elsewhere(again);
-        decision.targets = again.iter().map(|(target, _)| target.clone()).collect();
-        let again = again.into_iter().map(|(_, again)| again).collect();
+        let again;
+        (decision.targets, again) = sent.into_iter().unzip();
         Ok(What::Anew { event: Arc::clone(event), generation: generation.number, decision, enrichment, again })
+    }
+
+    /// What today's routes send of a dead letter for one destination: the delivery there, or, where they do not go there
+    /// any more, those to where the event was never sent. The others have had it, or have a dead letter of their own.
+    pub(super) fn in_place_of(
+        &self,
+        own: &DestinationName,
+        routed: &Routed,
+        mut targets: Vec<Target>,
+    ) -> Result<Vec<(Target, bool)>, ReadError> {
+        if targets.iter().any(|target| target.destination == *own) {
+            targets.retain(|target| target.destination == *own);
+        } else {
+            let offset = routed.event.position().offset;
+            // The row is the newest decision, that of a replay perhaps; the first one counts as well.
+            let first = self.queries.fates(&[offset])?.remove(&offset).and_then(|told| told.decided);
+            let first = first.map(|decided| decided.decision.targets).unwrap_or_default();
+            let had = |target: &Target| {
+                let same = |had: &Target| had.route == target.route && had.destination == target.destination;
+                routed.row.decision.targets.iter().chain(&first).any(same)
+            };
+            targets.retain(|target| !had(target));
+        }
+        Ok(targets.into_iter().map(|target| (target, false)).collect())
     }
 
     /// Sends targets where the job says, each route once to each.
@@ -112,6 +133,20 @@ pub(super) fn dead_again(what: What) -> What {
         },
         what => what,
     }
+}
+
+/// The same target with its destination's default address where it has none.
+///
+/// # Errors
+/// Why the event's own words cannot be an address.
+pub fn addressed(generation: &Generation, event: &Event, target: Target) -> Result<Target, Box<str>> {
+    if target.address.is_some() {
+        return Ok(target);
+    }
+    let settings = generation.settings.destinations.get(&target.destination);
+    let Some(kind) = settings.and_then(|settings| address_kind(&settings.kind)) else { return Ok(target) };
+    let address = default_address(event, kind).map_err(|error| format!("to `{}`: {error}", target.destination))?;
+    Ok(Target { address, ..target })
 }
 
 /// A target sent somewhere else: its address goes along only to a destination of the same type.

@@ -1,11 +1,11 @@
 //! What today's routes decide: dead letters of a condition, events that no route took.
 
-use super::{OUT, edit, get, job, letters, lines, preview, push, replay, replayed, until, wait_for_letters};
+use super::{OUT, edit, get, job, letters, lines, post, preview, push, replay, replayed, until, wait_for_letters};
 use crate::{
     crash::push::SOURCES,
     program::{Home, PATIENCE, wait_for},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn home(routes: &str) -> Home {
     Home::new("{ path: ./data }", &format!("{SOURCES}{OUT}{routes}"))
@@ -76,6 +76,37 @@ fn a_dead_letter_whose_event_is_spoiled_stays_and_holds_up_no_other() {
     let left = letters(&home, "");
     assert_eq!((left.len(), &left[0]["cause"]), (1, &json!("damaged")));
     assert_eq!(lines(&home, "out").len(), 2);
+    assert!(program.terminate(PATIENCE).success(), "{}", home.log());
+}
+
+#[test]
+fn a_dead_letter_goes_to_what_is_new_in_its_route_and_not_to_what_had_its_event() {
+    let home = home(
+        "  kept: { type: file, path: ./kept }
+  new: { type: file, path: ./new }
+retry: { max_age: 1h }
+routes:
+  - { name: all, to: [out, kept] }
+",
+    );
+    let program = home.start();
+    post(&home, "destinations/out/pause", Value::Null);
+    (0..3).for_each(|id| push(&home, id, &format!("k{id}"), "\"n\":1"));
+    program.wait_for("laigu_router_delivered_total", &["kept"], 3.0);
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    edit(&home, "max_age: 1h", "max_age: 1s");
+    post(&home, "destinations/out/resume", Value::Null);
+    wait_for_letters(&home, 3);
+    // Of the events, those deliveries alone that are no dead letters.
+    let events = preview(&home, json!({"of": "events", "filter": {}, "routes": "today"}));
+    let dead = preview(&home, json!({"filter": {}, "routes": "today"}));
+    assert_eq!((&events["matched"], &dead["matched"]), (&json!(3), &json!(3)));
+    edit(&home, "to: [out, kept]", "to: [new, kept]");
+    let id = replay(&home, json!({"filter": {}, "routes": "today"}));
+    let done = until(&home, &id, "done");
+    assert_eq!((&done["matched"], &done["delivered"], &done["kept"]), (&json!(3), &json!(3), &json!(0)), "{done}");
+    assert_eq!((replayed(&home, "new", &id).len(), lines(&home, "kept").len(), lines(&home, "out").len()), (3, 3, 0));
+    assert!(letters(&home, "").is_empty());
     assert!(program.terminate(PATIENCE).success(), "{}", home.log());
 }
 
