@@ -1,5 +1,6 @@
 //! Dead letters and events sent once more, by the real program.
 
+mod brokers;
 mod elsewhere;
 mod events;
 mod many;
