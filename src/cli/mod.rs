@@ -4,6 +4,7 @@
 //! running server over its admin API. `docs/cli.md` is written from the tree below: a test compares them.
 
 pub mod api;
+mod audit;
 mod check;
 mod client;
 mod completions;
@@ -107,6 +108,8 @@ enum Command {
     Replay(Box<replay::ReplayArgs>),
     /// How the destinations are
     Destinations(destinations::DestinationsArgs),
+    /// Who replayed, discarded, paused: the newest first
+    Audit(audit::AuditArgs),
     /// The routes in force, with what they took
     Routes(routes::RoutesArgs),
     /// Fetch pushes that never came, of a stretch of history
@@ -160,6 +163,7 @@ async fn dispatch(global: &Global, command: Command) -> anyhow::Result<Status> {
         Command::DeadLetters(args) => dead_letters::run(global, &args).await,
         Command::Replay(args) => replay::run(global, &args).await,
         Command::Destinations(args) => destinations::run(global, &args).await,
+        Command::Audit(args) => audit::run(global, &args).await,
         Command::Routes(args) => routes::run(global, &args).await,
         Command::Reconcile(args) => reconcile::run(global, &args).await,
         Command::Api(args) => run_api(global, &args).await,

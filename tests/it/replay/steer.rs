@@ -117,6 +117,14 @@ fn the_command_line_previews_replays_and_discards() {
     assert!(text.contains("done") && text.contains("delivered    1"), "{text}");
     let text = said(&home, &["dead-letters", "discard", "--key", "k3", "--reason", "known"]);
     assert_eq!(text, "1 dead letters are discarded\n");
+    let audit = said(&home, &["audit", "--limit", "2"]);
+    let mut rows = audit.lines().skip(1);
+    let [newest, before, more] = std::array::from_fn(|_| rows.next().unwrap_or_default());
+    assert!(newest.contains("anyone") && newest.ends_with("discard done: 1 discarded: known"), "{audit}");
+    assert!(before.contains("discard begins: "), "{audit}");
+    let older = said(&home, &[&["audit"], &*more.split(' ').skip(2).collect::<Vec<_>>()].concat());
+    assert!(older.contains("pause destination out") && !older.contains("discard"), "{audit}{older}");
+    assert_eq!(cli_json(&home, &["audit", "--limit", "1"])["items"][0]["who"], "anyone");
     let job = cli_json(&home, &["replay", "--cause", "expired", "--rate", "100/s"]);
     let id = job["id"].as_str().unwrap();
     until(&home, id, "done");
