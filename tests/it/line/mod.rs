@@ -4,6 +4,8 @@ mod enriched;
 mod fanout;
 mod marks;
 mod outages;
+mod oversize;
+mod rabbitmq;
 mod refusals;
 mod restarts;
 mod shipped;
@@ -131,9 +133,13 @@ fn arrives(
     value: fn(Push) -> Vec<u8>,
     senders: &Senders,
 ) -> usize {
-    let mut history = History::new(name, routes, value);
+    settle(&mut History::new(name, routes, value), reader, senders)
+}
+
+/// The same, going on with what came before.
+fn settle(history: &mut History, reader: &mut impl Reader, senders: &Senders) -> usize {
     let mut repeats = 0;
-    wait_for(name, PATIENCE, || {
+    wait_for(history.name, PATIENCE, || {
         repeats += history.take(reader.read_new(), senders);
         (history.has() >= history.wanted(senders)).then_some(())
     });
