@@ -1,12 +1,14 @@
 //! The newcomer's minute: the whole line in one process, with no broker and no account.
 //!
 //! A stand-in for Laigu's API makes people and signed pushes about them, among them re-sends, a forged and an
-//! unparsable one; an example file routes them to two folders. Then the demo reads the folders, holds them against
-//! what it sent, and tells what happened to each kind. Only if everything is as it should be does it succeed.
+//! unparsable one; an example file routes them to three folders, into one of them beside the records that the API has
+//! of those people. Then the demo reads the folders, holds them against what it sent and what the stand-in knows, and
+//! tells what happened to each kind. Only if everything is as it should be does it succeed.
 //!
 //! With `AMQP_URL` or `KAFKA_BROKERS` set, everything that is routed goes there too, to an exchange and a topic of the
 //! demo's own, and ordinary clients read it back.
 
+mod expected;
 mod kafka;
 mod rabbitmq;
 
@@ -17,11 +19,13 @@ use crate::{
     sandbox::{
         self, Sandbox,
         push::{self, Kind, Mix, Push, Pusher},
+        world::Plan,
     },
 };
 use anyhow::{Context, bail, ensure};
+use expected::{Arrived, Copy, Enriched, Expected};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -36,7 +40,9 @@ const SEED: u64 = 20_260;
 /// Names the demo's own exchange and topic, with the number of its process.
 const OWN: &str = "laigu-router-demo";
 /// The file destinations, and their folders.
-const FOLDERS: [&str; 2] = ["crm", "service"];
+const FOLDERS: [&str; 3] = ["crm", "profiles", "service"];
+/// Everybody in the demo changed within this: so close together that a call for their records serves many of them.
+const PAST: Duration = Duration::from_secs(3_600);
 /// How long everything may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,10 +68,12 @@ pub async fn run(keep: bool) -> anyhow::Result<()> {
 async fn run_with(brokers: &mut Brokers, name: &str, folder: &Path, keep: bool) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let file = folder.join("routes.yaml");
-    fs::write(&file, routes(brokers, name))?;
 
-    let vendor = Sandbox::start(sandbox::Options::default()).await.context("cannot start the stand-in for Laigu")?;
+    let options = sandbox::Options::default();
+    let options = sandbox::Options { plan: Plan { past: PAST, ..options.plan.clone() }, ..options };
+    let vendor = Sandbox::start(options).await.context("cannot start the stand-in for Laigu")?;
     let token = vendor.options().enterprise_token.clone();
+    fs::write(&file, routes(brokers, name, &vendor))?;
     let generation = load(&file)?;
     let running = app::start(generation).await.context("cannot start the router")?;
     let (hooks, admin) = (running.hooks, running.admin);
@@ -84,12 +92,14 @@ async fn run_with(brokers: &mut Brokers, name: &str, folder: &Path, keep: bool) 
     let pushes = vendor.with_world(|world| push::pushes(world, &token, &secret, mix, SEED));
     let hook = format!("http://{hooks}/hooks/laigu/acme").parse().context("our own address is a URL")?;
     let answers = send(&Pusher::new(&hook, "meiqia-signature")?, &pushes).await?;
-    let expected = Expected::of(&pushes, &brokers.names())?;
+    let expected = vendor.with_world(|world| Expected::of(&pushes, &brokers.names(), world))?;
     let arrived = wait_for(folder, brokers, &expected).await?;
     account(&answers, &expected, folder, (metrics.accepted.get(), metrics.duplicates.get()))?;
-    expected.compare(&arrived)?;
+    let enriched = expected.compare(&arrived)?;
+    tell_of_records(&enriched, vendor.faults().all_calls().values().sum())?;
     brokers.tell(&arrived);
-    println!("\nEverything arrived as it should: each push where its routes send it, once, with its own content.");
+    println!("\nEverything arrived as it should: each push where its routes send it, once, with its own content,");
+    println!("and beside it the vendor's record where a route asks for it.");
 
     if keep {
         what_next(&file, hooks, admin);
@@ -165,7 +175,8 @@ impl Brokers {
     }
 }
 
-fn routes(brokers: &Brokers, name: &str) -> String {
+fn routes(brokers: &Brokers, name: &str, vendor: &Sandbox) -> String {
+    let (url, token, enterprise) = (vendor.url(), &vendor.options().access_token, vendor.options().enterprise_id);
     let (mut destinations, mut leads, mut talks) = (String::new(), String::new(), String::new());
     if brokers.rabbitmq.is_some() {
         // The demo has made the exchange, and would not want it made again after it is gone.
@@ -189,14 +200,24 @@ sources:
   laigu:
     type: laigu
     ack: '{{"status":"success"}}'
-    tenants: {{ acme: {{ secret: {SECRET} }} }}
+    tenants:
+      acme:
+        secret: {SECRET}
+        enterprise_id: {enterprise}
+        api: {{ base_url: '{url}', access_token: {token}, rate: 50/s }}
 destinations:
   crm: {{ type: file, path: ./out/crm }}
+  profiles: {{ type: file, path: ./out/profiles }}
   service: {{ type: file, path: ./out/service }}
 {destinations}routes:
   - name: leads                        # people who can be called back
     when: event.type == "cus.upsert" && (has(body.tel) || has(body.weixin))
     to: [crm{leads}]
+  - name: profiles                     # whoever came by an advertisement on Douyin, with the API's record of them
+    when: event.type == "cus.upsert" && body.source == "douyin"
+    enrich: [client]
+    enrich_within: 30s
+    to: [profiles]
   - name: conversations
     when: event.type.startsWith("conversation.")
     to: [service{talks}]
@@ -221,72 +242,6 @@ async fn send(pusher: &Pusher, pushes: &[Push]) -> anyhow::Result<Answers> {
     }
     Ok(answers)
 }
-
-/// What must arrive: for each destination the pushes by their vendor id, read without the router's own code.
-#[derive(Debug, Default, PartialEq)]
-struct Expected {
-    destinations: BTreeMap<&'static str, BTreeMap<String, serde_json::Value>>,
-    unrouted: usize,
-    dead: usize,
-}
-
-impl Expected {
-    /// Everything goes to its folder, and to all of `brokers`.
-    fn of(pushes: &[Push], brokers: &[&'static str]) -> anyhow::Result<Self> {
-        let mut expected = Self::default();
-        for push in pushes {
-            match push.kind {
-                Kind::Unparsable => expected.dead += 1,
-                Kind::Resent | Kind::Forged => {}
-                Kind::Fresh => {
-                    let value: serde_json::Value = serde_json::from_slice(&push.body)?;
-                    let event = value.get("event").and_then(|event| event.as_str()).unwrap_or_default();
-                    let reachable = |name| value.get("body").and_then(|body| body.get(name)).is_some();
-                    let folder = match event {
-                        "cus.upsert" if reachable("tel") || reachable("weixin") => "crm",
-                        event if event.starts_with("conversation.") => "service",
-                        _ => {
-                            expected.unrouted += 1;
-                            continue;
-                        }
-                    };
-                    let id = value.get("id").and_then(|id| id.as_str()).context("a push of ours has an id")?;
-                    for name in brokers.iter().chain([&folder]) {
-                        expected.destinations.entry(name).or_default().insert(id.to_owned(), value.clone());
-                    }
-                }
-            }
-        }
-        Ok(expected)
-    }
-
-    fn len(&self) -> usize {
-        self.destinations.values().map(BTreeMap::len).sum()
-    }
-
-    fn compare(&self, arrived: &Arrived) -> anyhow::Result<()> {
-        for (name, pushes) in &self.destinations {
-            let mut seen = BTreeSet::new();
-            for Copy { vendor_id: id, data } in arrived.get(name).into_iter().flatten() {
-                let sent = pushes.get(id).with_context(|| format!("{name} has {id}, which was not sent there"))?;
-                ensure!(data == sent, "{name} has {id} with other content than was sent");
-                ensure!(seen.insert(id), "{name} has {id} twice");
-            }
-            ensure!(seen.len() == pushes.len(), "{name} has {} of {} pushes", seen.len(), pushes.len());
-        }
-        Ok(())
-    }
-}
-
-/// One delivery, as it was read.
-#[derive(Debug)]
-struct Copy {
-    vendor_id: String,
-    data: serde_json::Value,
-}
-
-/// By destination.
-type Arrived = BTreeMap<&'static str, Vec<Copy>>;
 
 /// Reads until as much has arrived as must, or patience ends.
 async fn wait_for(folder: &Path, brokers: &mut Brokers, expected: &Expected) -> anyhow::Result<Arrived> {
@@ -358,6 +313,15 @@ fn account(
     }
     println!("  {:>5}  taken by no route: kept, listed, replayable", expected.unrouted);
     println!("  {:>5}  dead letters", expected.dead);
+    Ok(())
+}
+
+/// Tells what was fetched.
+fn tell_of_records(enriched: &Enriched, calls: u64) -> anyhow::Result<()> {
+    let Enriched { ok, not_applicable } = enriched;
+    println!("\n  {ok:>5}  records of customers put beside their pushes (`ok`), fetched with {calls} calls of the API");
+    println!("  {not_applicable:>5}  visitors of whom the API has none, without a call (`not_applicable`)");
+    ensure!(*ok > 0 && calls > 0, "nothing was fetched");
     Ok(())
 }
 

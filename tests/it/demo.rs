@@ -22,6 +22,17 @@ fn count(said: &str, words: &str) -> u32 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// Whatever went to `profiles` has its record beside it, or the word why there is none.
+fn check_records(said: &str) {
+    let (records, without) = (count(said, "(`ok`)"), count(said, "(`not_applicable`)"));
+    assert_eq!(records + without, count(said, "out/profiles"), "{said}");
+    assert!(records > 20 && without > 0, "{said}");
+    let line = said.lines().find(|line| line.contains("calls of the API")).unwrap();
+    let calls: u32 =
+        line.split("fetched with ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
+    assert!(calls > 0, "{said}");
+}
+
 fn topics(brokers: &str) -> Vec<String> {
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
     let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
@@ -40,12 +51,26 @@ fn it_publishes_to_both_brokers_reads_everything_back_and_leaves_nothing_there()
     for broker in ["rabbitmq", "kafka"] {
         assert_eq!(count(&said, &format!("read back from {broker}")), filed, "{said}");
     }
+    check_records(&said);
     assert!(said.contains("customer.douyin") && said.contains("conversation.closed"), "{said}");
     assert!(!said.contains("guest"), "{said}");
     let own = format!("laigu-router-demo-{id}");
     assert!(said.contains(&own));
     assert!(!rabbitmq.ctl(&["list_exchanges", "-q"]).contains(&own));
     assert!(!topics(kafka.brokers()).contains(&own));
+}
+
+#[test]
+fn it_needs_no_broker_and_holds_records_of_the_api_against_what_was_delivered() {
+    let (output, _) = demo(&[]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    check_records(&said);
+    assert_eq!(
+        count(&said, "out/crm") + count(&said, "out/service") + count(&said, "taken by no route"),
+        584,
+        "{said}"
+    );
 }
 
 #[test]
