@@ -4,11 +4,11 @@ use super::{
     destinations::{Destinations, Kind},
     keys, nearest,
     reader::{Reader, Section},
-    settings::{OnDead, Route, RouteTarget, SourceKind},
+    settings::{Located, OnDead, Route, RouteTarget, SourceKind},
     sources::{Sources, kind_word},
     yaml::{Node, Value},
 };
-use crate::domain::{DestinationName, RouteName};
+use crate::domain::{DestinationName, RouteName, SourceName, TenantName};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
@@ -25,6 +25,39 @@ const RECORDS: [(&str, &[SourceKind]); 4] = [
 
 /// Budget from acceptance when the route does not say.
 const ENRICH_WITHIN: Duration = Duration::from_secs(15);
+
+/// Whose events a condition takes alone, as far as its words show it at a glance.
+#[derive(Default)]
+struct Only<'a> {
+    source: Option<&'a str>,
+    tenant: Option<&'a str>,
+}
+
+impl<'a> Only<'a> {
+    /// Looks for `event.source == "…"` and `event.tenant == "…"` between the `&&` of a condition. One with another
+    /// choice in it may take anybody's.
+    fn of(when: &'a str) -> Self {
+        let mut only = Self::default();
+        if when.contains("||") || when.contains('?') || when.contains('!') {
+            return only;
+        }
+        for part in when.split("&&") {
+            let Some((member, text)) = part.split_once("==") else { continue };
+            let text = text.trim();
+            let quoted = ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote));
+            match member.trim() {
+                "event.source" => only.source = quoted,
+                "event.tenant" => only.tenant = quoted,
+                _ => {}
+            }
+        }
+        only
+    }
+
+    fn takes(&self, source: &SourceName, tenant: &TenantName) -> bool {
+        self.source.is_none_or(|only| only == source.as_str()) && self.tenant.is_none_or(|only| only == tenant.as_str())
+    }
+}
 
 /// Reads `routes:`.
 pub(super) fn read(
@@ -71,6 +104,9 @@ impl Known<'_> {
         let name = name.and_then(|text| reader.name_in(&text, RouteName::parse));
         let when = reader.located(section.get("when"));
         let enrich = self.enrich(reader, &section);
+        if let Some(name) = &name {
+            self.warn_of_tenants(reader, &section, name, when.as_ref(), &enrich);
+        }
         let required = reader.flag(section.get("required")).unwrap_or(false);
         let within = Duration::from_millis(100)..=Duration::from_secs(86_400);
         let enrich_within = reader.duration(section.get("enrich_within"), within).unwrap_or(ENRICH_WITHIN);
@@ -104,7 +140,7 @@ impl Known<'_> {
                 let types = kinds.iter().map(|kind| kind_word(*kind));
                 let label = format!("only these types have it: {}", nearest::list(types));
                 reader.error(format!("no source has a `{word}` to fetch"), &text.span, label);
-            } else if !self.sources.api {
+            } else if !self.tenants(kinds, &Only::default()).any(|(.., has_api)| has_api) {
                 reader.warn(
                     format!("no tenant has an `api` to fetch a `{word}` from"),
                     &text.span,
@@ -114,6 +150,46 @@ impl Known<'_> {
             words.push((*word).to_owned());
         }
         words
+    }
+
+    /// Tenants whose events a route may take and whose vendor has the record; whether each has an `api`.
+    fn tenants<'a>(
+        &'a self,
+        kinds: &'a [SourceKind],
+        only: &'a Only<'a>,
+    ) -> impl Iterator<Item = (&'a SourceName, &'a TenantName, bool)> {
+        let sources = self.sources.good.iter().filter(move |(_, source)| kinds.contains(&source.kind));
+        let all = sources.flat_map(|(name, source)| {
+            source.tenants.iter().map(move |(tenant, section)| (name, tenant, section.api.is_some()))
+        });
+        all.filter(move |(source, tenant, _)| only.takes(source, tenant))
+    }
+
+    /// Warns of the tenants without an `api` whose events the route may take, if another one has it.
+    fn warn_of_tenants(
+        &self,
+        reader: &mut Reader<'_>,
+        section: &Section<'_>,
+        route: &RouteName,
+        when: Option<&Located>,
+        enrich: &[String],
+    ) {
+        let Some(field) = section.get("enrich") else { return };
+        let only = when.map_or_else(Only::default, |when| Only::of(&when.text));
+        let mut lacking = BTreeSet::new();
+        for (_, kinds) in RECORDS.iter().filter(|(word, _)| enrich.iter().any(|known| known == word)) {
+            // That nobody has one is told already.
+            if self.tenants(kinds, &Only::default()).any(|(.., has_api)| has_api) {
+                let without = self.tenants(kinds, &only).filter(|(.., has_api)| !has_api);
+                lacking.extend(without.map(|(source, tenant, _)| format!("{source}/{tenant}")));
+            }
+        }
+        if !lacking.is_empty() {
+            let (have, count) = if lacking.len() == 1 { ("has", "") } else { ("have", "s") };
+            let tenants = nearest::list(lacking.iter().map(String::as_str));
+            let message = format!("tenant{count} {tenants} of which `{route}` may take events {have} no `api`");
+            reader.warn(message, field.key_span, "there the lookup always fails, as `no_api`");
+        }
     }
 
     fn targets(&mut self, reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<RouteTarget> {

@@ -47,13 +47,11 @@ pub(super) struct Sources {
     pub(super) good: BTreeMap<SourceName, Source>,
     /// The type of every one, as far as it is known: routes are checked against these.
     pub(super) kinds: Vec<Option<SourceKind>>,
-    /// Whether a good one's tenant has an `api`.
-    pub(super) api: bool,
 }
 
 /// Reads `sources:`.
 pub(super) fn read(reader: &mut Reader<'_>, file: &Section<'_>) -> Sources {
-    let mut sources = Sources { good: BTreeMap::new(), kinds: Vec::new(), api: false };
+    let mut sources = Sources { good: BTreeMap::new(), kinds: Vec::new() };
     let field = reader.required(file, "sources", "who pushes to us");
     let fields = field.map_or_else(Vec::new, |field| reader.named_some(field));
     for field in fields {
@@ -61,7 +59,6 @@ pub(super) fn read(reader: &mut Reader<'_>, file: &Section<'_>) -> Sources {
         let kind = super::kind_of(reader, field, &KINDS, &TELLTALES);
         sources.kinds.push(kind);
         let Some(source) = kind.and_then(|kind| source(reader, field, kind)) else { continue };
-        sources.api |= source.tenants.values().any(|tenant| tenant.api.is_some());
         if let Some(name) = name {
             sources.good.insert(name, source);
         }

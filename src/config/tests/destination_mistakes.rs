@@ -169,3 +169,39 @@ fn routes() {
     check("routes", "", &["warning: version | there are no routes | every event is kept as unrouted, or discarded"]);
     check("routes", "[]", &["warning: out | no route names this destination | nothing is sent there"]);
 }
+
+/// Three tenants; two of them, of different sources, have no `api`.
+fn check_tenants(route: &str, expected: &[&str]) {
+    let secret = "secret: 0123456789abcdef0123456789abcdef";
+    let api = "enterprise_id: 1, api: { access_token: 0123456789abcdef }";
+    let sources = format!(
+        "{{ laigu: {{ type: laigu, tenants: {{ acme: {{ {secret}, {api} }}, beta: {{ {secret} }} }} }}, \
+         meiqia: {{ type: meiqia, tenants: {{ gamma: {{ {secret} }} }} }}, \
+         other: {{ type: webhook, signature: {{ scheme: hmac-sha256, headers: [x] }}, tenants: {{ d: {{ {secret} }} }} }} }}"
+    );
+    let text = super::mistakes::file("sources", &sources).replace("[{ name: all, to: [out] }]", route);
+    let loaded = super::read(&text, &[], &[]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let told: Vec<_> = loaded.warnings.iter().map(|one| format!("{} | {}", one.message, one.label)).collect();
+    assert_eq!(told, expected, "{route}");
+}
+
+#[test]
+fn a_route_that_fetches_names_each_tenant_that_has_no_api() {
+    let label = "there the lookup always fails, as `no_api`";
+    let both = format!("tenants `laigu/beta`, `meiqia/gamma` of which `all` may take events have no `api` | {label}");
+    let beta = format!("tenant `laigu/beta` of which `all` may take events has no `api` | {label}");
+    check_tenants("[{ name: all, to: [out], enrich: [client, conversation] }]", &[&both]);
+    check_tenants("[{ name: all, to: [out] }]", &[]);
+    for (when, expected) in [
+        (r#"event.source == "laigu" && has(body.tel)"#, &[beta.as_str()][..]),
+        ("event.type == 'x' && event.source=='laigu'&&event.tenant == 'beta'", &[beta.as_str()]),
+        ("event.tenant == 'acme'", &[]),
+        ("event.source == 'other'", &[]),
+        ("event.tenant == 'acme' || has(body.tel)", &[both.as_str()]),
+        ("event.tenant == body.tenant", &[both.as_str()]),
+        ("event.tenant != 'acme'", &[both.as_str()]),
+    ] {
+        let when = format!("{when:?}");
+        check_tenants(&format!("[{{ name: all, to: [out], enrich: [client], when: {when} }}]"), expected);
+    }
+}
