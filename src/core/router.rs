@@ -14,7 +14,10 @@
 
 use crate::{
     config::settings::{OnDead, Retry},
-    core::lane::{self, Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
+    core::{
+        enrich::Reason,
+        lane::{self, Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
+    },
     destinations::Outcome,
     domain::{
         DeadCause, DeadRoute, Decision, EnrichmentPart, Event, Offset, OrderKey, Partition, RoutedRow, Timestamp,
@@ -385,14 +388,19 @@ fn patience(max_age: Duration) -> Duration {
     max_age - (max_age / 8).min(Duration::from_secs(3_600))
 }
 
-/// The first required record that could not be had, and why, in words for whoever looks at the shelf.
+/// The first required record that could not be had and may yet come, and why it did not, in words for whoever looks at
+/// the shelf.
 fn lacks(needs: &[Need], parts: &[EnrichmentPart]) -> Option<Box<str>> {
     let of = |need: &Need| parts.iter().find(|part| part.what == need.what);
     let lacking = needs.iter().filter(|need| need.required);
-    let (need, part) =
-        lacking.map(|need| (need, of(need))).find(|(_, part)| part.is_none_or(|part| !part.status.satisfies()))?;
+    let (need, part) = lacking.map(|need| (need, of(need))).find(|(_, part)| part.is_none_or(may_come))?;
     let why = part.map_or("failed", |part| part.reason.as_deref().unwrap_or(part.status.as_str()));
     Some(format!("the {} could not be had: {why}", need.what).into())
+}
+
+/// Whether a later try may bring it: an id that may not be asked for stays one.
+fn may_come(part: &EnrichmentPart) -> bool {
+    !part.status.satisfies() && part.reason.as_deref() != Some(Reason::BadId.as_str())
 }
 
 fn push(
@@ -430,3 +438,7 @@ fn item(partition: Partition, entry: Entry<Event>) -> Item<InHand> {
         },
     }
 }
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

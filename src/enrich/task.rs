@@ -198,14 +198,17 @@ impl Task {
     }
 
     fn configure(&mut self, setups: Vec<Setup>) {
-        for run in self.runs.values_mut() {
-            let whose = |setup: &Setup| setup.source == run.setup.source && setup.tenant == run.setup.tenant;
-            if !setups.iter().any(whose) {
-                // Who waits is answered by the schedule, at the latest when the budget ends.
+        let mut removed = Vec::new();
+        for (whose, run) in &mut self.runs {
+            let is_there = |setup: &Setup| (&setup.source, &setup.tenant) == (&whose.0, &whose.1);
+            if !setups.iter().any(is_there) {
+                run.lists.clear();
                 (run.vendor, run.setup.api) = (None, None);
                 run.version += 1;
+                removed.push(whose.clone());
             }
         }
+        removed.iter().for_each(|whose| self.step(whose, Input::Removed));
         for setup in setups {
             let whose = (setup.source.clone(), setup.tenant.clone());
             let vendor = self.vendor(&setup);
@@ -230,7 +233,8 @@ impl Task {
             run.lists.clear();
             (run.vendor, run.setup) = (vendor, setup);
             run.version += 1;
-            self.step(&whose, Input::Configured(elsewhere));
+            let input = if run.vendor.is_some() { Input::Configured(elsewhere) } else { Input::Removed };
+            self.step(&whose, input);
         }
     }
 
@@ -297,7 +301,7 @@ impl Task {
         match &run.vendor {
             Some((_, gate)) => gate.with(|gate| run.schedule.step(now, input, gate, &mut effects)),
             None => {
-                // Nothing is called any more; who waited is answered when the budget ends.
+                // Nothing is called any more, and nobody waits; what was out may still land.
                 let mut closed = crate::core::gate::Gate::new(settings::Rate { count: 1, per: LOOK });
                 closed.refused(now);
                 run.schedule.step(now, input, &mut closed, &mut effects);

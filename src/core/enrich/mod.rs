@@ -218,6 +218,8 @@ pub enum Input {
     /// The tenant's settings changed: what was refused may be good now. With `true` the API is another one, and what is
     /// known is forgotten.
     Configured(bool),
+    /// The tenant has no API any more: what is known is forgotten, and whoever waits is told.
+    Removed,
     /// Time has come: see [`Tenant::wake_at`].
     Tick,
 }

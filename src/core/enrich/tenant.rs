@@ -95,6 +95,11 @@ impl Tenant {
                     self.cache.clear();
                 }
             }
+            Input::Removed => {
+                self.cache.clear();
+                let all: Vec<u64> = self.waiting.keys().copied().collect();
+                self.give_up(now, &all, Reason::NoApi, effects);
+            }
             Input::Tick => {}
         }
         self.run_timers(now);

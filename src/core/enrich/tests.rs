@@ -265,6 +265,27 @@ fn refused_credentials_fail_everybody_at_once_until_a_probe_is_answered() {
 }
 
 #[test]
+fn an_api_that_is_taken_away_fails_whoever_waits_at_once_and_leaves_nothing_behind() {
+    let mut run = Run::new(10, good);
+    run.latency = 5_000;
+    run.want(want(0, What::Conversation, "c", 0));
+    run.want(want(1, What::Client, "3", 0));
+    run.until(3_000);
+    assert_eq!(run.calls.len(), 2);
+    run.want(want(2, What::Client, "4", 3_000));
+    run.step(Input::Removed);
+    for ticket in 0..3 {
+        assert_eq!(run.done[&ticket], (3_000, End::Failed(Reason::NoApi), Source::Asked), "{ticket}");
+    }
+    run.until(20_000);
+    assert_eq!((run.calls.len(), run.tenant.waiting(), run.tenant.calls()), (2, 0, 0));
+    // Back again: what came late under the old API may serve; nothing keeps a new call back.
+    run.want(want(3, What::Conversation, "d", 20_000));
+    run.until(26_000);
+    assert_eq!(run.version(3), "{\"v\":0}");
+}
+
+#[test]
 fn an_api_that_hangs_holds_few_calls_and_nobody_beyond_its_budget() {
     let mut run = Run::new(100, good);
     run.latency = 1_000_000;

@@ -2,7 +2,10 @@
 
 use super::{CONVERSATIONS, Vendor, home, push, text, wait_for_lines};
 use crate::program::Home;
-use laigu_router::sandbox::Options;
+use laigu_router::sandbox::{
+    Options,
+    faults::{Endpoint, Fault},
+};
 use std::fs;
 
 fn rewrite(home: &Home, text: &str) {
@@ -58,4 +61,18 @@ fn what_was_fetched_outlives_a_reload_and_another_api_begins_anew() {
     push(&home, &first.conversation(0, "conversation.updated").1);
     wait_for_lines(&home, 3);
     assert_eq!((first.calls(), second.calls()), (1, 1));
+}
+
+#[test]
+fn an_api_that_is_taken_out_of_the_file_fails_those_who_wait_for_it_at_once() {
+    let vendor = Vendor::start();
+    vendor.sandbox.faults().plan(Endpoint::Conversation, u32::MAX, Fault::Hang);
+    let routes = CONVERSATIONS.replace("enrich: [conversation]", "enrich: [conversation], enrich_within: 1h");
+    let home = home(&vendor.api("100/s"), &routes);
+    let program = home.start();
+    push(&home, &vendor.conversation(0, "conversation.updated").1);
+    program.wait_for("laigu_router_enrichment_waiting", &[], 1.0);
+    rewrite(&home, &text("null", &routes));
+    assert_eq!(wait_for_lines(&home, 1)[0].ended("conversation"), ("failed", "no_api"));
+    program.wait_for("laigu_router_enrichment_waiting", &[], 0.0);
 }

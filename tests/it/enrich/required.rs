@@ -126,3 +126,17 @@ fn a_required_record_of_a_hanging_api_holds_nothing_but_its_key() {
     push(&home, plain.as_bytes());
     assert_eq!(wait_for_lines(&home, 1)[0].route, "rest");
 }
+
+#[test]
+fn a_required_record_that_may_never_be_asked_for_is_a_dead_letter_at_once() {
+    let vendor = Vendor::start();
+    let home = home(&vendor.api("100/s"), &format!("{REQUIRED}  - {{ name: rest, to: [archive] }}\n"));
+    let program = home.start();
+    let (id, body) = vendor.conversation(0, "conversation.updated");
+    let body = String::from_utf8(body).unwrap().replace(&format!("\"conv_id\":{id}"), "\"conv_id\":\"../clients\"");
+    assert!(body.contains("../clients"), "{body}");
+    push(&home, body.as_bytes());
+    assert_eq!(wait_for_lines(&home, 1)[0].route, "rest", "the other route of the event fires");
+    program.wait_for("laigu_router_dead_letters_total", &["cause=\"enrichment_required\""], 1.0);
+    assert_eq!(vendor.calls(), 0);
+}
