@@ -9,8 +9,9 @@
 //! repeats nothing.
 //!
 //! Events that wait for records hold nobody up. One whose required record cannot be had is laid on the router's own shelf
-//! with its key, and looked at again from there, until it is almost [`Retry::max_age`] old; then the route is a dead letter. And
-//! when nothing more can be read because of those that wait, whoever has waited for [`HELD_MAX`] goes there too.
+//! with its key, and looked at again from there, until it is almost [`Retry::max_age`] old; then the route is a dead letter, as
+//! it is at once when the event's id may not be asked for. And when nothing more can be read because of those that wait,
+//! whoever has waited for [`HELD_MAX`] goes there too.
 
 use crate::{
     config::settings::{OnDead, Retry},

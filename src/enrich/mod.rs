@@ -4,8 +4,9 @@
 //! calls they want and carries answers back ([`task`]); [`subject`] reads from an event what to ask for; [`vendor`] speaks
 //! the vendors' APIs; [`gates`] are shared with everybody else who asks the same APIs.
 //!
-//! A reload gives tenants other clients ([`Enricher::configure`]); what was fetched and who waits stays. Nothing is kept on
-//! disk: after a crash an event that is not decided asks again. When the task is gone, the process is stopping: what was
+//! A reload gives tenants other clients ([`Enricher::configure`]); what was fetched and who waits stays; who waits for a
+//! tenant that has no API any more is told so at once. Nothing is kept on disk: after a crash an event that is not decided
+//! asks again. When the task is gone, the process is stopping: what was
 //! asked is then never answered, so that nothing is decided without what it waits for.
 
 pub mod gates;
