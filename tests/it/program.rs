@@ -164,7 +164,8 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     Some((text.split(' ').nth(1)?.parse().ok()?, text))
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(PORTS);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

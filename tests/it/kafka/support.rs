@@ -66,8 +66,17 @@ pub struct OwnNode {
 
 impl OwnNode {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One that also listens on `port`, and sends who asks there on to `proxy`.
+    pub fn start_behind(port: u16, proxy: u16) -> Self {
+        Self::start_with(&[("KAFKA_BEHIND", &format!("{port}:{proxy}"))])
+    }
+
+    fn start_with(variables: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        script(home.path(), "start", false);
+        script_with(home.path(), "start", false, variables);
         let node = Node::parse(&fs::read_to_string(home.path().join("node.env")).unwrap());
         Self { home, node }
     }
@@ -76,6 +85,11 @@ impl OwnNode {
     pub fn restart(&mut self) {
         script(self.home.path(), "start", true);
         self.node = Node::parse(&fs::read_to_string(self.home.path().join("node.env")).unwrap());
+    }
+
+    /// Stops it, and waits until it has ended.
+    pub fn stop(&self) {
+        script(self.home.path(), "stop", true);
     }
 
     pub fn signal(&self, signal: &str) {
@@ -91,12 +105,17 @@ impl Drop for OwnNode {
 }
 
 fn script(home: &Path, verb: &str, keep_data: bool) {
+    script_with(home, verb, keep_data, &[]);
+}
+
+fn script_with(home: &Path, verb: &str, keep_data: bool, variables: &[(&str, &str)]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka");
     let home: PathBuf = home.join("node");
     let done = Command::new(script)
         .arg(verb)
         .env("KAFKA_HOME_DIR", home)
         .env("KAFKA_KEEP_DATA", if keep_data { "1" } else { "0" })
+        .envs(variables.iter().copied())
         .status()
         .unwrap();
     assert!(done.success(), "scripts/kafka {verb}");

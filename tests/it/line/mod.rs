@@ -2,6 +2,7 @@
 
 mod enriched;
 mod fanout;
+mod faults;
 mod marks;
 mod outages;
 mod oversize;
