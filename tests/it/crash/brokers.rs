@@ -26,7 +26,7 @@ use tokio::{runtime::Runtime, time::timeout};
 
 /// How long nothing must come before a look ends.
 const QUIET: Duration = Duration::from_millis(30);
-/// A consumer that gives nothing for so long, with records before it, is told again where to read.
+/// A consumer that gives nothing for so long, with records before it, is replaced.
 const STUCK: Duration = Duration::from_secs(5);
 /// The type of the messages that mark a look's end.
 const MARK: &str = "mark";
@@ -89,6 +89,7 @@ impl Reader for Queue {
 /// A topic that is read from its beginning.
 pub struct Topic {
     consumer: BaseConsumer,
+    brokers: String,
     name: String,
     /// The next offset of each partition.
     next: Vec<i64>,
@@ -97,12 +98,7 @@ pub struct Topic {
 impl Topic {
     /// Reads a topic that is there already.
     pub fn new(brokers: &str, name: &str, partitions: i32) -> Self {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", brokers).set("group.id", name);
-        // The broker answers a connection's requests one by one: asking for the end would wait behind a fetch.
-        config.set("fetch.wait.max.ms", "10");
-        config.set("topic.metadata.refresh.interval.ms", "1000");
-        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let consumer = consumer(brokers, name);
         // A topic that was just made is not known everywhere at once, and what is assigned too early may wait long.
         wait_for("the topic's leaders", PATIENCE, || {
             let metadata = consumer.fetch_metadata(Some(name), PATIENCE).ok()?;
@@ -110,7 +106,12 @@ impl Topic {
             let led = known.iter().filter(|partition| partition.error().is_none() && partition.leader() >= 0);
             (led.count() == usize::try_from(partitions).ok()?).then_some(())
         });
-        let topic = Self { consumer, name: name.to_owned(), next: (0..partitions).map(|_| 0).collect() };
+        let topic = Self {
+            consumer,
+            brokers: brokers.to_owned(),
+            name: name.to_owned(),
+            next: (0..partitions).map(|_| 0).collect(),
+        };
         topic.assign();
         topic
     }
@@ -137,8 +138,10 @@ impl Topic {
         while self.next.iter().zip(&ends).any(|(next, end)| next < end) {
             assert!(Instant::now() < until, "read up to {:?}, the topic ends at {ends:?}", self.next);
             let Some(record) = self.consumer.poll(Duration::from_millis(100)) else {
-                // Seen once: a consumer of a topic just made fetched nothing for a minute, and said nothing either.
+                // Seen twice: a consumer of a topic just made fetched nothing for a minute, and said nothing either.
+                // Telling it again where to read was not always enough.
                 if last.elapsed() > STUCK {
+                    self.consumer = consumer(&self.brokers, &self.name);
                     self.assign();
                     last = Instant::now();
                 }
@@ -153,6 +156,15 @@ impl Topic {
         }
         records
     }
+}
+
+fn consumer(brokers: &str, group: &str) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("group.id", group);
+    // The broker answers a connection's requests one by one: asking for the end would wait behind a fetch.
+    config.set("fetch.wait.max.ms", "10");
+    config.set("topic.metadata.refresh.interval.ms", "1000");
+    config.create().expect("a consumer")
 }
 
 impl Reader for Topic {
