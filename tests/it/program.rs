@@ -174,6 +174,13 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Waits until a process that was killed is gone: until then it may still be taken for a running one.
+pub fn wait_for_end(pid: &str) {
+    let cmdline = std::path::PathBuf::from(format!("/proc/{pid}/cmdline"));
+    let is_gone = || std::fs::read(&cmdline).map_or(true, |line| line.is_empty());
+    wait_for("the end of a killed process", PATIENCE, || is_gone().then_some(()));
+}
+
 /// Waits until something is there, and gives it.
 pub fn wait_for<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + within;

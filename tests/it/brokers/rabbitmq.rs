@@ -101,6 +101,9 @@ impl Broker {
         assert!(self.own.is_some(), "the shared node is not ours to stop");
         let status = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.var("RABBITMQ_PID"))]).status();
         assert!(status.expect("sh can be run").success());
+        if signal == "KILL" {
+            crate::program::wait_for_end(&self.var("RABBITMQ_PID"));
+        }
     }
 
     /// A channel of the plain client, past the product.

@@ -1,5 +1,6 @@
 //! A node to talk to, tries to publish, and an ordinary consumer that reads back.
 
+use crate::program::wait_for_end;
 use bytes::Bytes;
 use laigu_router::{
     config::settings::{Kafka, KafkaSecurity},
@@ -93,8 +94,12 @@ impl OwnNode {
     }
 
     pub fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, self.node.get("KAFKA_PID")]).status().unwrap();
+        let pid = self.node.get("KAFKA_PID");
+        let done = Command::new("kill").args([signal, pid]).status().unwrap();
         assert!(done.success(), "kill {signal}");
+        if signal == "-KILL" {
+            wait_for_end(pid);
+        }
     }
 }
 
