@@ -34,6 +34,8 @@ pub struct CreateBody {
     #[serde(default)]
     routes: crate::app::replays::definition::Routes,
     #[serde(default)]
+    refresh: bool,
+    #[serde(default)]
     destinations: Vec<String>,
     rate: Option<String>,
     #[serde(default)]
@@ -142,8 +144,8 @@ pub async fn create(
     body: Result<Json<CreateBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let body = given(body)?;
-    let CreateBody { of, ids, filter, routes, destinations, rate, dry_run } = body;
-    let definition = Definition { of, ids, filter, routes, destinations, rate };
+    let CreateBody { of, ids, filter, routes, refresh, destinations, rate, dry_run } = body;
+    let definition = Definition { of, ids, filter, routes, refresh, destinations, rate };
     if dry_run {
         let Preview { matched, by_route, kept, gone } = state.replays.preview(&definition).await?;
         return Ok(Json(PreviewBody { matched, by_route, kept, gone }).into_response());

@@ -88,6 +88,9 @@ struct Start {
     /// Which routes decide
     #[arg(long, value_enum, default_value = "as-routed")]
     routes: Routes,
+    /// Only events that went out without a record their route asks for: fetch it now, and send them with it
+    #[arg(long, conflicts_with = "routes")]
+    refresh: bool,
     /// Send it there instead; may be given several times
     #[arg(long = "destination", value_name = "DESTINATION")]
     destinations: Vec<String>,
@@ -134,9 +137,12 @@ impl Start {
         filters.push(("state", self.state.clone()));
         filters.push(("destination", self.only_destination.clone()));
         let mut body = selection(&self.ids, filters, self.all)?;
-        let of = if self.of == Of::Events { "events" } else { "dead-letters" };
+        let of = if self.refresh || self.of == Of::Events { "events" } else { "dead-letters" };
         let routes = if self.routes == Routes::Today { "today" } else { "as-routed" };
         body.extend([("of".to_owned(), json!(of)), ("routes".to_owned(), json!(routes))]);
+        if self.refresh {
+            body.insert("refresh".to_owned(), json!(true));
+        }
         if !self.destinations.is_empty() {
             body.insert("destinations".to_owned(), json!(self.destinations));
         }

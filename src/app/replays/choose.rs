@@ -10,7 +10,7 @@
 
 use super::{
     definition::{Checked, Choice, EventsThat, Routes},
-    today::dead_again,
+    today::{dead_again, lacking},
 };
 use crate::{
     app::generation::Generation,
@@ -294,14 +294,21 @@ impl Chooser {
         };
         let elsewhere = !self.checked.destinations.is_empty();
         if self.checked.routes == Routes::Today {
-            let before = self.stored(decided.offset)?.map(|routed| routed.row.enrichment.clone());
+            let before = self.stored(decided.offset)?.map(|routed| routed.row.enrichment.clone()).unwrap_or_default();
+            let lacked = lacking(&before);
+            if self.checked.refresh && lacked.is_empty() {
+                return Ok(What::Nothing);
+            }
             let sent = |targets: Vec<Target>| {
                 let counted = targets.into_iter().filter(|target| counts(&target.route, &target.destination));
                 let told = counted.map(|target| (fate(&target), target));
                 let mine = told.filter(|(fate, _)| elsewhere || matches!(fate, None | Some(Fate::Delivered)));
                 Ok(mine.map(|(fate, target)| (target, fate == Some(Fate::Delivered))).collect())
             };
-            let mut what = self.anew(event, None, before.unwrap_or_default(), sent)?;
+            let mut what = self.anew(event, None, before, sent)?;
+            if self.checked.refresh {
+                what.keep_mended(&lacked);
+            }
             if let What::Anew { decision, .. } = &mut what {
                 decision.dead.retain(|dead| that.destination.is_none() && !lies_there(told, dead) && asked(that, dead));
                 if decision.targets.is_empty() && decision.dead.is_empty() {

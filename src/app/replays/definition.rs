@@ -51,6 +51,9 @@ pub struct Definition {
     pub filter: Option<Filter>,
     /// Which routes decide.
     pub routes: Routes,
+    /// Only what went out without a record that its route asks for, with the record, by today's routes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refresh: bool,
     /// Where it goes instead.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<String>,
@@ -132,6 +135,8 @@ pub struct Checked {
     pub choice: Choice,
     /// Which routes decide.
     pub routes: Routes,
+    /// Whether only what lacked a record is sent, with the record.
+    pub refresh: bool,
     /// Where it goes instead; empty: where it was to go.
     pub destinations: Vec<DestinationName>,
     /// Deliveries at most per time.
@@ -150,6 +155,11 @@ impl Definition {
             (Some(ids), None) => self.by_ids(ids)?,
             (None, Some(filter)) => self.by_filter(filter)?,
         };
+        if self.refresh && self.of != Of::Events {
+            let way_out = "a dead letter fetches what it lacks with `routes: today`";
+            return Err(format!("refresh: it goes with `of: events`; {way_out}"));
+        }
+        let routes = if self.refresh { Routes::Today } else { self.routes };
         let rate = match &self.rate {
             None => None,
             Some(text) => Some(units::rate(text).ok_or_else(|| format!("rate: `{text}` is not {}", units::RATE_FORM))?),
@@ -161,7 +171,7 @@ impl Definition {
                 destinations.push(name);
             }
         }
-        Ok(Checked { choice, routes: self.routes, destinations, rate })
+        Ok(Checked { choice, routes, refresh: self.refresh, destinations, rate })
     }
 
     fn by_ids(&self, ids: &[String]) -> Result<Choice, String> {

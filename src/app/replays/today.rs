@@ -103,8 +103,7 @@ impl Chooser {
         needs: Vec<Need>,
         before: Vec<EnrichmentPart>,
     ) -> Result<Vec<EnrichmentPart>, ReadError> {
-        let good =
-            |part: &&EnrichmentPart| matches!(part.status, EnrichmentStatus::Ok | EnrichmentStatus::NotApplicable);
+        let good = |part: &&EnrichmentPart| has_ended_well(part);
         let had: Vec<_> = needs
             .iter()
             .filter_map(|need| before.iter().filter(good).find(|part| part.what == need.what).cloned())
@@ -122,6 +121,28 @@ impl Chooser {
             }
         })
     }
+}
+
+impl What {
+    /// Leaves of a new decision what carries a record that was lacking before and is there now.
+    pub(super) fn keep_mended(&mut self, lacked: &[Box<str>]) {
+        let Self::Anew { decision, enrichment, again, .. } = self else { return };
+        let is_mended = |target: &Target| {
+            target.parts.among(enrichment).any(|part| has_ended_well(part) && lacked.contains(&part.what))
+        };
+        let both = std::mem::take(&mut decision.targets).into_iter().zip(std::mem::take(again));
+        (decision.targets, *again) = both.filter(|(target, _)| is_mended(target)).unzip();
+        decision.dead.clear();
+    }
+}
+
+/// The records that an event went on without.
+pub(super) fn lacking(enrichment: &[EnrichmentPart]) -> Vec<Box<str>> {
+    enrichment.iter().filter(|part| !has_ended_well(part)).map(|part| part.what.clone()).collect()
+}
+
+fn has_ended_well(part: &EnrichmentPart) -> bool {
+    matches!(part.status, EnrichmentStatus::Ok | EnrichmentStatus::NotApplicable)
 }
 
 /// A dead letter whose new decision sends it nowhere stays one.

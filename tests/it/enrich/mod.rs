@@ -2,6 +2,7 @@
 
 mod budget;
 mod lookups;
+mod refresh;
 mod reload;
 mod required;
 mod troubles;
