@@ -149,9 +149,16 @@ impl Topic {
             };
             last = Instant::now();
             let (offset, record) = seen(&record.unwrap());
-            let next = &mut self.next[usize::try_from(record.partition).unwrap()];
-            assert_eq!(offset, *next, "offsets without gaps");
-            *next += 1;
+            let at = usize::try_from(record.partition).unwrap();
+            // A consumer whose offset a broker in trouble calls out of range begins elsewhere, behind a gap even: what it
+            // left out is read, or the deadline tells.
+            if offset != self.next[at] {
+                if offset > self.next[at] {
+                    self.assign();
+                }
+                continue;
+            }
+            self.next[at] += 1;
             records.push(record);
         }
         records
@@ -162,7 +169,7 @@ fn consumer(brokers: &str, group: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("group.id", group);
     // The broker answers a connection's requests one by one: asking for the end would wait behind a fetch.
-    config.set("fetch.wait.max.ms", "10");
+    config.set("fetch.wait.max.ms", "10").set("auto.offset.reset", "earliest");
     config.set("topic.metadata.refresh.interval.ms", "1000");
     config.create().expect("a consumer")
 }
