@@ -55,9 +55,10 @@ impl Drop for Server {
 #[test]
 fn one_signal_stops_in_order_and_a_second_at_once() {
     for signal in ["-TERM", "-INT"] {
-        let mut server = Server::start(&home(), "info");
+        let home = home();
+        let mut server = Server::start(&home, "info");
         server.signal(signal);
-        assert_eq!(server.exit_code(), Some(0), "{signal}");
+        assert_eq!(server.exit_code(), Some(0), "{signal}: {}", home.log());
     }
     let home = home();
     edit(&home, "shutdown_delay: 0s", "shutdown_delay: 10m");

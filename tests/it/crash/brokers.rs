@@ -26,8 +26,6 @@ use tokio::{runtime::Runtime, time::timeout};
 
 /// How long nothing must come before a look ends.
 const QUIET: Duration = Duration::from_millis(30);
-/// A consumer that gives nothing for so long, with records before it, is replaced.
-const STUCK: Duration = Duration::from_secs(5);
 /// The type of the messages that mark a look's end.
 const MARK: &str = "mark";
 
@@ -89,7 +87,6 @@ impl Reader for Queue {
 /// A topic that is read from its beginning.
 pub struct Topic {
     consumer: BaseConsumer,
-    brokers: String,
     name: String,
     /// The next offset of each partition.
     next: Vec<i64>,
@@ -98,7 +95,14 @@ pub struct Topic {
 impl Topic {
     /// Reads a topic that is there already.
     pub fn new(brokers: &str, name: &str, partitions: i32) -> Self {
-        let consumer = consumer(brokers, name);
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("group.id", name);
+        // The broker answers a connection's requests one by one: asking for the end would wait behind a fetch.
+        config.set("fetch.wait.max.ms", "10");
+        config.set("topic.metadata.refresh.interval.ms", "1000");
+        // What was removed under the reader is an error, not a reason to begin elsewhere.
+        config.set("auto.offset.reset", "error");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
         // A topic that was just made is not known everywhere at once, and what is assigned too early may wait long.
         wait_for("the topic's leaders", PATIENCE, || {
             let metadata = consumer.fetch_metadata(Some(name), PATIENCE).ok()?;
@@ -106,24 +110,12 @@ impl Topic {
             let led = known.iter().filter(|partition| partition.error().is_none() && partition.leader() >= 0);
             (led.count() == usize::try_from(partitions).ok()?).then_some(())
         });
-        let topic = Self {
-            consumer,
-            brokers: brokers.to_owned(),
-            name: name.to_owned(),
-            next: (0..partitions).map(|_| 0).collect(),
-        };
-        topic.assign();
-        topic
-    }
-
-    /// Lets the consumer go on where this stands.
-    fn assign(&self) {
         let mut list = TopicPartitionList::new();
-        for (partition, next) in self.next.iter().enumerate() {
-            let partition = i32::try_from(partition).unwrap();
-            list.add_partition_offset(&self.name, partition, Offset::Offset(*next)).unwrap();
+        for partition in 0..partitions {
+            list.add_partition_offset(name, partition, Offset::Beginning).unwrap();
         }
-        self.consumer.assign(&list).unwrap();
+        consumer.assign(&list).unwrap();
+        Self { consumer, name: name.to_owned(), next: (0..partitions).map(|_| 0).collect() }
     }
 
     /// Everything that the topic took before this call.
@@ -134,44 +126,18 @@ impl Topic {
         };
         let ends: Vec<_> = (0..self.next.len()).map(end).collect();
         let until = Instant::now() + PATIENCE;
-        let (mut records, mut last) = (Vec::new(), Instant::now());
+        let mut records = Vec::new();
         while self.next.iter().zip(&ends).any(|(next, end)| next < end) {
             assert!(Instant::now() < until, "read up to {:?}, the topic ends at {ends:?}", self.next);
-            let Some(record) = self.consumer.poll(Duration::from_millis(100)) else {
-                // Seen twice: a consumer of a topic just made fetched nothing for a minute, and said nothing either.
-                // Telling it again where to read was not always enough.
-                if last.elapsed() > STUCK {
-                    self.consumer = consumer(&self.brokers, &self.name);
-                    self.assign();
-                    last = Instant::now();
-                }
-                continue;
-            };
-            last = Instant::now();
+            let Some(record) = self.consumer.poll(Duration::from_millis(100)) else { continue };
             let (offset, record) = seen(&record.unwrap());
-            let at = usize::try_from(record.partition).unwrap();
-            // A consumer whose offset a broker in trouble calls out of range begins elsewhere, behind a gap even: what it
-            // left out is read, or the deadline tells.
-            if offset != self.next[at] {
-                if offset > self.next[at] {
-                    self.assign();
-                }
-                continue;
-            }
-            self.next[at] += 1;
+            let next = &mut self.next[usize::try_from(record.partition).unwrap()];
+            assert_eq!(offset, *next, "offsets without gaps");
+            *next += 1;
             records.push(record);
         }
         records
     }
-}
-
-fn consumer(brokers: &str, group: &str) -> BaseConsumer {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers).set("group.id", group);
-    // The broker answers a connection's requests one by one: asking for the end would wait behind a fetch.
-    config.set("fetch.wait.max.ms", "10").set("auto.offset.reset", "earliest");
-    config.set("topic.metadata.refresh.interval.ms", "1000");
-    config.create().expect("a consumer")
 }
 
 impl Reader for Topic {

@@ -133,8 +133,10 @@ pub fn fresh_topic() -> String {
     format!("it-{now}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Makes a topic that keeps everything: records carry the pushes' own time, and the tests' pushes are years old, so that
+/// retention by time would take them as soon as it looks.
 pub async fn create_topic(brokers: &str, topic: &str, partitions: i32, config: &[(&str, &str)]) {
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");
     for (name, value) in config {
         new = new.set(name, value);
     }
