@@ -56,6 +56,8 @@ pub struct Broker {
     pub stopped: Option<StopReason>,
     /// Keys whose deliveries nobody is bound for.
     pub unbound: BTreeSet<u64>,
+    /// A key that never gets a queue, whatever is made right.
+    pub exiled: Option<u64>,
     /// Everything is unbound.
     pub nothing_bound: bool,
     /// One route's deliveries are nacked.
@@ -118,7 +120,7 @@ impl Broker {
             return if ends { Meets::Ends } else { Meets::Taken };
         }
         let key = delivery.event().order.map_or(0, |order| order.0);
-        if self.nothing_bound || self.unbound.contains(&key) {
+        if self.nothing_bound || self.unbound.contains(&key) || self.exiled == Some(key) {
             return Meets::Answer(FailureKind::Returned);
         }
         if self.nacked.as_ref() == Some(&delivery.target().route) {

@@ -217,16 +217,18 @@ impl World {
             LaneName::Router | LaneName::Morgue => None,
         };
         let Some(broker) = destination.and_then(|destination| self.brokers.get_mut(&destination)) else { return };
-        let mut late = 0;
+        let (mut late, mut given_back) = (0, Vec::new());
         for (ticket, outcome) in outcomes {
             let open = broker.open.remove(&(name.clone(), number, *ticket));
             late += u64::from(open.is_none());
             if let (Some(open), Outcome::Failed(failure)) = (open, outcome)
                 && failure.kind == FailureKind::Returned
             {
+                given_back.push(open.delivery.clone());
                 broker.gave_back(open.delivery, self.now);
             }
         }
+        self.check_given_back(number, name, given_back);
         if late > 0 {
             self.hit("a late outcome of an old try");
         }

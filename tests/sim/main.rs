@@ -98,6 +98,7 @@ const MUST_HAPPEN: &[&str] = &[
     "retention waits for a parked event",
     "rollback",
     "sync error",
+    "the time of what is given back is up",
     "the clock jumps forward",
     "two replays of one dead letter",
     "two routes to one destination, one stuck",

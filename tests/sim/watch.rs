@@ -1,6 +1,6 @@
 //! What must hold at every step, not only at the end: progress that claims nothing it may not, and memory within bounds.
 
-use crate::world::World;
+use crate::{plan::UNROUTABLE, world::World};
 use laigu_router::{
     core::lane::{LaneState, Status},
     domain::{Offset, Partition, RouteName, Timestamp},
@@ -17,6 +17,8 @@ pub struct Watch {
     decided: BTreeMap<u16, (BTreeSet<Offset>, usize)>,
     /// Since when lanes stand still for a common cause.
     common: BTreeMap<(LaneName, u16), Timestamp>,
+    /// Deliveries that a lane was given back, by lane: when first, and whether their time was up at the last return.
+    given_back: BTreeMap<(LaneName, u16), BTreeMap<String, (Timestamp, bool)>>,
 }
 
 impl World {
@@ -157,9 +159,40 @@ impl World {
         }
     }
 
+    /// What is given back when its time is up dies, and is not tried again, wherever it waits. A lane that stands still for
+    /// a common cause counts no time.
+    pub fn check_given_back(&mut self, number: u16, lane: &LaneName, deliveries: Vec<String>) {
+        let place = (lane.clone(), number);
+        if self.watch.common.contains_key(&place) {
+            self.watch.given_back.remove(&place);
+            return;
+        }
+        if !matches!(lane, LaneName::Destination(_)) {
+            return;
+        }
+        let known = self.watch.given_back.entry(place).or_default();
+        let (mut immortal, mut up) = (None, false);
+        for delivery in deliveries {
+            let (first, is_over) = known.entry(delivery.clone()).or_insert((self.now, false));
+            if *is_over {
+                immortal = Some(delivery);
+                continue;
+            }
+            *is_over = self.now.since(*first) >= UNROUTABLE;
+            up |= *is_over;
+        }
+        if up {
+            self.hit("the time of what is given back is up");
+        }
+        if let Some(delivery) = immortal {
+            self.wrong(format!("{lane:?}/{number}: {delivery} was given back when its time was up, and tried again"));
+        }
+    }
+
     /// A new process has lanes of its own.
     pub fn watch_anew(&mut self) {
         self.watch.common.clear();
+        self.watch.given_back.clear();
     }
 }
 

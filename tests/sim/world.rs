@@ -122,7 +122,10 @@ impl World {
         let mut brokers = BTreeMap::new();
         for number in 0..DESTINATIONS {
             let kind = if rng.bool() && !plan.wide { Kind::Kafka } else { Kind::Rabbit };
-            brokers.insert(destination(number), Broker { kind, refuses_kind_5: plan.poison, ..Broker::default() });
+            // All of a hot key's deliveries die, one by one, most of them on the shelf.
+            let exiled = (plan.hot && seed.is_multiple_of(3)).then(|| crate::client::order(0).0);
+            brokers
+                .insert(destination(number), Broker { kind, refuses_kind_5: plan.poison, exiled, ..Broker::default() });
         }
         let mut world = Self {
             seed,

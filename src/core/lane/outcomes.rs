@@ -105,15 +105,17 @@ impl<T: Clone> Lane<T> {
         let first = &mut queue.first;
         first.detail.clone_from(&failure.detail);
         // A parked key's past is kept with the key: its deliveries come from the shelf anew each time.
-        let mut past = Past { attempts: first.attempts, returned: first.returned };
-        if let Some(parked) = self.parked.get_mut(&order).filter(|_| first.shelved) {
-            parked.past.attempts += 1;
-            parked.past.returned = parked.past.returned.or(first.returned);
-            past = parked.past;
-        }
+        let parked = self.parked.get_mut(&order).filter(|_| first.shelved);
+        let mut past = match &parked {
+            Some(parked) => Past { attempts: parked.past.attempts + 1, ..parked.past },
+            None => Past { attempts: first.attempts, returned: first.returned },
+        };
         if failure.kind == FailureKind::Returned {
             past.returned = past.returned.or(Some((now, stood)));
-            first.returned = past.returned;
+        }
+        first.returned = past.returned;
+        if let Some(parked) = parked {
+            parked.past = past;
         }
         let history = History {
             received_at: first.item.received_at,

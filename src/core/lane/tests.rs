@@ -274,3 +274,31 @@ fn keys_that_come_back_together_load_no_more_than_there_is_room_for() {
     let asked = bench.loads.len();
     assert!(asked <= 1, "{asked} loads for room of at most two rows");
 }
+
+#[test]
+fn every_delivery_of_a_parked_key_that_stays_unroutable_dies_in_its_time() {
+    let retry = Retry { unroutable: Duration::from_secs(60), ..Retry::default() };
+    let mut bench = Bench::new(LaneConfig { read_ahead: 2, retry, ..config() }, vec![item(1, 7), item(2, 7)]);
+    bench.fail(1, FailureKind::Nacked);
+    bench.settled();
+    for row in [1, 2] {
+        let mut returns = 0;
+        loop {
+            bench.later(Duration::from_secs(40));
+            // Each time from the shelf anew, with whatever still lies there.
+            if bench.loads.pop().is_some() {
+                bench.step(Input::Shelf { order: OrderKey(7), items: (row..=2).map(|row| item(row, 7)).collect() });
+            }
+            bench.fail(row, FailureKind::Returned);
+            returns += 1;
+            if let Some(settling) = bench.settling.take() {
+                bench.step(Input::Settled);
+                let died = settling.receipts.iter().map(|receipt| (receipt.offset, receipt.ending));
+                assert_eq!(died.collect::<Vec<_>>(), [(row, Ending::Dead(DeadCause::Unroutable))]);
+                break;
+            }
+            assert!(returns < 5, "{row} was given back {returns} times, and lives");
+        }
+        assert_eq!(returns, 3, "the first return, and two more until a minute is over");
+    }
+}
