@@ -35,6 +35,16 @@ impl<T> Pending<T> {
         let never = Timestamp::EPOCH;
         Self { item, shelved, attempts: 0, first_at: never, last_at: never, returned: None, detail: "".into() }
     }
+
+    /// What is remembered of it while it lies on the shelf.
+    pub fn past(&self) -> Past {
+        Past { attempts: self.attempts, first_at: self.first_at, returned: self.returned }
+    }
+
+    /// Takes up what was remembered.
+    pub fn resume(&mut self, past: Past) {
+        Past { attempts: self.attempts, first_at: self.first_at, returned: self.returned } = past;
+    }
 }
 
 /// What is remembered of a parked key's first delivery while it lies on the shelf.
@@ -42,6 +52,8 @@ impl<T> Pending<T> {
 pub struct Past {
     /// Tries so far.
     pub attempts: u32,
+    /// The first try.
+    pub first_at: Timestamp,
     /// When it was first returned as unroutable, and how long the lane had stood still by then.
     pub returned: Option<(Timestamp, Duration)>,
 }

@@ -5,7 +5,7 @@ use crate::{
     core::{
         lane::{
             COMMON_CAUSE_KEYS,
-            keys::{Past, Stage, mix},
+            keys::{Stage, mix},
             step::{Lane, Timer},
         },
         retry::{self, History, Verdict},
@@ -51,10 +51,9 @@ impl<T: Clone> Lane<T> {
             self.park(now, order);
             return;
         }
-        let Some(parked) = self.parked.get_mut(&order) else { return };
-        parked.past.attempts += 1;
-        let jitter = u32::try_from(mix(self.config.seed ^ order.0 ^ u64::from(parked.past.attempts)) >> 32);
-        let pause = retry::pause(parked.past.attempts, &self.config.retry, jitter.unwrap_or(u32::MAX));
+        let attempts = queue.first.attempts;
+        let jitter = u32::try_from(mix(self.config.seed ^ order.0 ^ u64::from(attempts)) >> 32).unwrap_or(u32::MAX);
+        let pause = retry::pause(attempts, &self.config.retry, jitter);
         self.put_back(order, now.plus(pause));
     }
 
@@ -104,26 +103,16 @@ impl<T: Clone> Lane<T> {
         let Some(queue) = self.keys.get_mut(&order) else { return };
         let first = &mut queue.first;
         first.detail.clone_from(&failure.detail);
-        // A parked key's past is kept with the key: its deliveries come from the shelf anew each time.
-        let parked = self.parked.get_mut(&order).filter(|_| first.shelved);
-        let mut past = match &parked {
-            Some(parked) => Past { attempts: parked.past.attempts + 1, ..parked.past },
-            None => Past { attempts: first.attempts, returned: first.returned },
-        };
         if failure.kind == FailureKind::Returned {
-            past.returned = past.returned.or(Some((now, stood)));
-        }
-        first.returned = past.returned;
-        if let Some(parked) = parked {
-            parked.past = past;
+            first.returned = first.returned.or(Some((now, stood)));
         }
         let history = History {
             received_at: first.item.received_at,
-            attempts: past.attempts,
-            returned_at: past.returned.map(|(at, before)| at.plus(stood.saturating_sub(before))),
+            attempts: first.attempts,
+            returned_at: first.returned.map(|(at, before)| at.plus(stood.saturating_sub(before))),
         };
         let jitter =
-            u32::try_from(mix(self.config.seed ^ order.0 ^ u64::from(past.attempts)) >> 32).unwrap_or(u32::MAX);
+            u32::try_from(mix(self.config.seed ^ order.0 ^ u64::from(first.attempts)) >> 32).unwrap_or(u32::MAX);
         let verdict = match retry::judge(&failure, history, &self.config.retry, now, jitter) {
             Verdict::Again(_) if lane_is_down => Verdict::Stop(StopReason::Down),
             verdict => verdict,

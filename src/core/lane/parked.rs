@@ -55,7 +55,7 @@ impl<T: Clone> Lane<T> {
         self.stop_waiting(order);
         let Some(queue) = self.keys.remove(&order) else { return };
         self.buffered -= queue.len();
-        let past = Past { attempts: queue.first.attempts, returned: queue.first.returned };
+        let past = queue.first.past();
         self.parked.entry(order).or_default().past = past;
         for pending in std::iter::once(queue.first).chain(queue.rest) {
             self.put_aside(now, pending);
@@ -89,11 +89,14 @@ impl<T: Clone> Lane<T> {
         self.record(now, pending, Ending::Parked, "".into());
     }
 
-    /// Forgets what was loaded of a parked key, to load it again at `until`.
+    /// Lets go of what was loaded of a parked key, to load it again at `until`.
     pub(super) fn put_back(&mut self, order: OrderKey, until: Timestamp) {
         self.stop_waiting(order);
         if let Some(queue) = self.keys.remove(&order) {
             self.buffered -= queue.len();
+            if let Some(parked) = self.parked.get_mut(&order) {
+                parked.past = queue.first.past();
+            }
         }
         self.timers.insert((until, Timer::Parked(order)));
     }
@@ -176,8 +179,12 @@ impl<T: Clone> Lane<T> {
                 next.push(item);
             }
         }
+        let mut past = Some(parked.past);
         for item in next {
-            self.enqueue(order, Pending::new(item, true));
+            let mut pending = Pending::new(item, true);
+            // It is the first row's: what was remembered goes when that row does.
+            past.take().into_iter().for_each(|past| pending.resume(past));
+            self.enqueue(order, pending);
         }
         if !self.keys.contains_key(&order) {
             self.timers.insert((now.plus(LOAD_PAUSE), Timer::Parked(order)));

@@ -281,7 +281,7 @@ fn every_delivery_of_a_parked_key_that_stays_unroutable_dies_in_its_time() {
     let mut bench = Bench::new(LaneConfig { read_ahead: 2, retry, ..config() }, vec![item(1, 7), item(2, 7)]);
     bench.fail(1, FailureKind::Nacked);
     bench.settled();
-    for row in [1, 2] {
+    for (row, tries) in [(1, 4), (2, 3)] {
         let mut returns = 0;
         loop {
             bench.later(Duration::from_secs(40));
@@ -295,6 +295,8 @@ fn every_delivery_of_a_parked_key_that_stays_unroutable_dies_in_its_time() {
                 bench.step(Input::Settled);
                 let died = settling.receipts.iter().map(|receipt| (receipt.offset, receipt.ending));
                 assert_eq!(died.collect::<Vec<_>>(), [(row, Ending::Dead(DeadCause::Unroutable))]);
+                let tried = settling.receipts.iter().map(|receipt| receipt.attempts);
+                assert_eq!(tried.collect::<Vec<_>>(), [tries], "tries count on from the shelf");
                 break;
             }
             assert!(returns < 5, "{row} was given back {returns} times, and lives");
