@@ -3,9 +3,6 @@
 /// The longest a file may be, in lines.
 pub const LINES_MAX: usize = 450;
 
-/// Files that may be longer, to a bound of their own: tables in which one looks things up rather than reads.
-pub const LONGER: &[(&str, usize)] = &[("src/config/settings.rs", 520)];
-
 /// A part of the program.
 pub struct Layer {
     /// As imports name it.
