@@ -17,10 +17,10 @@ use laigu_router::{
     },
     lanes::payload::{Part, Payload},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What the keeper tells, and whom.
-pub type Told = Vec<(LaneName, u16, Tells)>;
+pub type Told = (LaneName, u16, Tells);
 
 pub enum Tells {
     Lane(LaneInput),
@@ -43,7 +43,7 @@ impl World {
         }
         process.keeper_busy = true;
         let mut settlements: Vec<Settlement> = Vec::new();
-        let mut told: Told = Vec::new();
+        let mut told: Vec<Told> = Vec::new();
         let mut alone = None;
         let mut loads = Vec::new();
         while let Some(request) = process.keeper_queue.pop_front() {
@@ -62,7 +62,10 @@ impl World {
             }
         }
         for (name, number, order, rows) in loads {
-            told.extend(self.load(name, number, order, rows));
+            // The rows are read here, and what they are about afterwards: more is settled before they come.
+            if let Some(loaded) = self.load(name, number, order, rows) {
+                self.soon(12, Happening::Loaded(loaded));
+            }
         }
         let mut released = Vec::new();
         if let Some((name, number, settling)) = &alone {
@@ -134,7 +137,7 @@ impl World {
         vec![own, Settlement { lane, partition, progress, receipts: Vec::new(), shelf: settling.shelf.clone() }]
     }
 
-    fn load(&mut self, name: LaneName, number: u16, order: OrderKey, rows: usize) -> Option<(LaneName, u16, Tells)> {
+    fn load(&mut self, name: LaneName, number: u16, order: OrderKey, rows: usize) -> Option<Told> {
         if name == LaneName::Router {
             return self.load_events(number, order, rows);
         }
@@ -148,7 +151,7 @@ impl World {
     }
 
     /// Rows of the router's shelf, with the events that they are about.
-    fn load_events(&mut self, number: u16, order: OrderKey, rows: usize) -> Option<(LaneName, u16, Tells)> {
+    fn load_events(&mut self, number: u16, order: OrderKey, rows: usize) -> Option<Told> {
         let state = &self.process.as_ref()?.state;
         let rows = state.parked(&LaneName::Router, Partition(number), order, rows).expect("the model can be read");
         let mut found = Vec::new();
@@ -175,16 +178,33 @@ impl World {
         part.of_shelf(partition, row, found, &some_park())
     }
 
-    pub fn keeper_tells(&mut self, told: Told) {
+    pub fn keeper_tells(&mut self, told: Vec<Told>) {
         if let Some(process) = &mut self.process {
             process.keeper_busy = false;
         }
-        for (name, number, input) in told {
-            match input {
-                Tells::Router(input) => self.router(number, input),
-                Tells::Lane(input) => self.lane(number, &name, input),
-            }
+        for told in told {
+            self.one_is_told(told);
         }
         self.soon(1, Happening::KeeperWakes);
+    }
+
+    /// Tells what was read of a shelf a while ago.
+    pub fn loaded(&mut self, told: Told) {
+        if let (lane, number, Tells::Lane(Input::Shelf { items, .. })) = &told {
+            let parked = |row: &ShelfRow| row.state == ShelfState::Parked;
+            let shelf = self.journal.inspect(|image| image.shelf(lane, Partition(*number)));
+            let there: BTreeSet<_> = shelf.into_iter().filter(parked).map(|row| (row.offset, row.route)).collect();
+            if items.iter().any(|item| !there.contains(&(item.offset, item.route.clone()))) {
+                self.hit("a row comes from the shelf that has left it");
+            }
+        }
+        self.one_is_told(told);
+    }
+
+    fn one_is_told(&mut self, (name, number, input): Told) {
+        match input {
+            Tells::Router(input) => self.router(number, input),
+            Tells::Lane(input) => self.lane(number, &name, input),
+        }
     }
 }

@@ -98,6 +98,7 @@ const MUST_HAPPEN: &[&str] = &[
     "retention waits for a parked event",
     "rollback",
     "sync error",
+    "a row comes from the shelf that has left it",
     "the time of what is given back is up",
     "the clock jumps forward",
     "two replays of one dead letter",

@@ -37,7 +37,9 @@ pub enum Happening {
     WriterTells(u16),
     KeeperWakes,
     /// The keeper tells whether settlements are durable, and what it loaded.
-    KeeperTells(Told),
+    KeeperTells(Vec<Told>),
+    /// Rows of a shelf that were read a while ago.
+    Loaded(Told),
     Router(u16, RouterInput),
     /// The schedule of a tenant's lookups.
     Enrich(u16, usize, EnrichInput),
@@ -255,6 +257,7 @@ impl World {
             Happening::WriterTells(number) => self.writer_tells(number),
             Happening::KeeperWakes => self.keeper_wakes(),
             Happening::KeeperTells(told) => self.keeper_tells(told),
+            Happening::Loaded(told) => self.loaded(told),
             Happening::Router(number, input) => self.router(number, input),
             Happening::Enrich(number, tenant, input) => self.lookup_answered(number, tenant, input),
             Happening::Api(number, tenant, lookup) => self.api_answers(number, tenant, lookup),

@@ -14,7 +14,10 @@ use crate::{
     domain::{DeadCause, Offset, OrderKey, RouteName, Timestamp},
     journal::{Ending, ShelfChange, ShelfRow, ShelfState},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// At most so many rows of one key are loaded at a time.
 const LOAD_ROWS: usize = 64;
@@ -25,6 +28,9 @@ const LOAD_PAUSE: Duration = Duration::from_millis(20);
 /// What identifies a row of a lane's shelf.
 pub type ShelfKey = (Offset, Option<RouteName>);
 
+/// Rows that left a lane's shelf, with the keys that keep order.
+pub type OffShelf = BTreeMap<ShelfKey, Option<OrderKey>>;
+
 /// A parked key.
 #[derive(Debug, Default)]
 pub struct Parked {
@@ -32,20 +38,33 @@ pub struct Parked {
     pub rows: u64,
     /// Whether a dead letter holds it.
     pub held: bool,
-    /// How many of its rows are being loaded; 0: none.
-    pub loading: usize,
+    /// Its rows that are being loaded.
+    pub loading: Option<Loading>,
     /// What happened to its first row so far.
     pub past: Past,
     /// Rows laid there that are not durable yet: those to be settled next, and those in the settlement on its way.
     pub fresh: (BTreeSet<ShelfKey>, BTreeSet<ShelfKey>),
 }
 
+/// Rows on their way from the shelf. They show the shelf as it was at some moment after they were asked for: what has
+/// become durable since may be missing among them, or be there still.
+#[derive(Debug, Default)]
+pub struct Loading {
+    /// How many at most.
+    rows: usize,
+    /// How far the log had been read when they were asked for.
+    cursor: Offset,
+    /// The oldest row whose way to the shelf ended since.
+    laid: Option<Offset>,
+    /// Rows that were taken off the shelf since.
+    taken: BTreeSet<ShelfKey>,
+}
+
 impl Parked {
-    /// Whether a row that was loaded is the next in order: nothing older of the key is still on its way to the shelf,
-    /// or, after a restart, in the part of the log that is not read yet.
-    fn is_next(&self, offset: Offset, cursor: Offset) -> bool {
+    /// The oldest row that may be missing among what is loaded: it is, or was a moment ago, on its way to the shelf.
+    fn oldest_on_its_way(&self, loading: &Loading) -> Option<Offset> {
         let fresh = self.fresh.0.first().into_iter().chain(self.fresh.1.first());
-        offset < cursor && fresh.map(|(fresh, _)| *fresh).min().is_none_or(|fresh| offset <= fresh)
+        fresh.map(|(fresh, _)| *fresh).chain(loading.laid).min()
     }
 }
 
@@ -124,7 +143,7 @@ impl<T: Clone> Lane<T> {
 
     /// A parked row was delivered, or died: it is not this lane's to publish any more.
     pub(super) fn left_the_shelf(&mut self, item: &Item<T>) {
-        self.off_shelf.0.insert((item.offset, item.route.clone()));
+        self.off_shelf.0.insert((item.offset, item.route.clone()), item.order);
         let Some(parked) = item.order.and_then(|order| self.parked.get_mut(&order)) else { return };
         parked.rows = parked.rows.saturating_sub(1);
         parked.past = Past::default();
@@ -132,7 +151,7 @@ impl<T: Clone> Lane<T> {
 
     /// Nothing of a key is left in memory: if it is parked, its shelf is next.
     pub(super) fn key_is_empty(&mut self, now: Timestamp, order: OrderKey) {
-        if self.parked.get(&order).is_some_and(|parked| !parked.held && parked.loading == 0) {
+        if self.parked.get(&order).is_some_and(|parked| !parked.held && parked.loading.is_none()) {
             self.timers.insert((now, Timer::Parked(order)));
         }
     }
@@ -140,7 +159,7 @@ impl<T: Clone> Lane<T> {
     /// Asks for a parked key's first rows, or lets the key go when there are none.
     pub(super) fn load_parked(&mut self, now: Timestamp, order: OrderKey, effects: &mut Vec<Effect<T>>) {
         let in_memory = self.keys.contains_key(&order);
-        let idle = |parked: &&mut Parked| !parked.held && parked.loading == 0;
+        let idle = |parked: &&mut Parked| !parked.held && parked.loading.is_none();
         let Some(parked) = self.parked.get_mut(&order).filter(idle) else { return };
         if in_memory {
             return;
@@ -155,27 +174,30 @@ impl<T: Clone> Lane<T> {
             self.timers.insert((now.plus(LOAD_PAUSE), Timer::Parked(order)));
             return;
         }
-        parked.loading = room.min(LOAD_ROWS);
-        self.loading += parked.loading;
-        effects.push(Effect::LoadShelf { order, rows: parked.loading });
+        let rows = room.min(LOAD_ROWS);
+        parked.loading = Some(Loading { rows, cursor: self.marks.cursor(), ..Loading::default() });
+        self.loading += rows;
+        effects.push(Effect::LoadShelf { order, rows });
     }
 
     /// Takes a parked key's rows up again.
     pub(super) fn shelf_loaded(&mut self, now: Timestamp, order: OrderKey, items: Vec<Item<T>>) {
         let Some(parked) = self.parked.get_mut(&order) else { return };
-        self.loading -= std::mem::take(&mut parked.loading);
+        let Some(loading) = parked.loading.take() else { return };
+        self.loading -= loading.rows;
         if parked.held {
             return;
         }
-        let cursor = self.marks.cursor();
+        let oldest = parked.oldest_on_its_way(&loading);
         let mut next = Vec::with_capacity(items.len());
         for item in items {
-            if !parked.is_next(item.offset, cursor) {
+            // Nothing older may be on its way to the shelf or, after a restart, in what of the log was not read yet.
+            if item.offset >= loading.cursor || oldest.is_some_and(|oldest| item.offset > oldest) {
                 break;
             }
-            // What was taken off the shelf a moment ago may still be read there.
             let key = (item.offset, item.route.clone());
-            if !self.off_shelf.0.contains(&key) && !self.off_shelf.1.contains(&key) {
+            let taken = [&self.off_shelf.0, &self.off_shelf.1].iter().any(|taken| taken.contains_key(&key));
+            if !taken && !loading.taken.contains(&key) {
                 next.push(item);
             }
         }
@@ -200,11 +222,19 @@ impl<T: Clone> Lane<T> {
         }
     }
 
-    /// That settlement is durable.
-    pub(super) fn fresh_rows_settled(&mut self, shelf: &[ShelfChange]) {
+    /// That settlement is durable. What is being loaded may have been read before.
+    pub(super) fn shelf_settled(&mut self, shelf: &[ShelfChange]) {
         for order in parked_orders(shelf) {
-            if let Some(parked) = self.parked.get_mut(&order) {
-                parked.fresh.1.clear();
+            let Some(parked) = self.parked.get_mut(&order) else { continue };
+            let laid = std::mem::take(&mut parked.fresh.1);
+            if let (Some(loading), Some((oldest, _))) = (&mut parked.loading, laid.first()) {
+                loading.laid = Some(loading.laid.map_or(*oldest, |laid| laid.min(*oldest)));
+            }
+        }
+        for (row, order) in std::mem::take(&mut self.off_shelf.1) {
+            let parked = order.and_then(|order| self.parked.get_mut(&order));
+            if let Some(loading) = parked.and_then(|parked| parked.loading.as_mut()) {
+                loading.taken.insert(row);
             }
         }
     }

@@ -62,11 +62,10 @@ impl<T: Clone> Lane<T> {
     /// The settlement on its way is durable.
     pub(super) fn settled(&mut self) {
         if let Some(settling) = self.settling.take() {
-            self.fresh_rows_settled(&settling.shelf);
+            self.shelf_settled(&settling.shelf);
         }
         self.settle_again_at = None;
         self.unsettled.1 = 0;
-        self.off_shelf.1.clear();
     }
 
     /// Whether everything that ended is durable.

@@ -8,7 +8,7 @@ use crate::{
             Status, TOLD_PARKED_KEYS_MAX,
             keys::{ByKey, Pending, Queue, Stage, mix, own_key},
             outcomes::CommonCause,
-            parked::{Parked, ShelfKey},
+            parked::{OffShelf, Parked},
         },
         retry,
     },
@@ -59,8 +59,8 @@ pub struct Lane<T> {
     pub(super) pending: Settling,
     /// Deliveries that ended in `pending`, or in the settlement that is on its way.
     pub(super) unsettled: (usize, usize),
-    /// Shelf rows that `pending`, or the settlement that is on its way, takes off the lane's hands.
-    pub(super) off_shelf: (BTreeSet<ShelfKey>, BTreeSet<ShelfKey>),
+    /// Shelf rows that `pending`, or the settlement that is on its way, takes off the lane's hands, with their keys.
+    pub(super) off_shelf: (OffShelf, OffShelf),
     /// The settlement that is on its way, kept until it is durable.
     pub(super) settling: Option<Arc<Settling>>,
     pub(super) settle_again_at: Option<Timestamp>,

@@ -8,7 +8,7 @@ use crate::{
         DeadCause, EventId, Failure, FailureKind, Incarnation, Offset, OrderKey, Partition, Position, RouteName,
         StopReason, Timestamp,
     },
-    journal::{Ending, LaneName, LaneRecord, Progress, ShelfChange, ShelfState},
+    journal::{Ending, LaneName, LaneRecord, ParkedKey, Progress, ShelfChange, ShelfState},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -41,6 +41,18 @@ fn item(offset: Offset, key: u64) -> Item<u64> {
     }
 }
 
+/// What is stored of a lane that did nothing yet.
+fn record() -> LaneRecord {
+    LaneRecord {
+        lane: LaneName::Morgue,
+        partition: Partition(0),
+        kind: "".into(),
+        progress: Progress { watermark: 1, ..Progress::default() },
+        parked: vec![],
+        paused: false,
+    }
+}
+
 /// A lane at work, and the tries that are out.
 struct Bench {
     lane: Lane<u64>,
@@ -51,19 +63,17 @@ struct Bench {
 }
 
 impl Bench {
-    /// A lane whose destination is up, with these deliveries in the log.
-    fn new(config: LaneConfig, items: Vec<Item<u64>>) -> Self {
-        let record = LaneRecord {
-            lane: LaneName::Morgue,
-            partition: Partition(0),
-            kind: "".into(),
-            progress: Progress { watermark: 1, ..Progress::default() },
-            parked: vec![],
-            paused: false,
-        };
-        let lane = Lane::new(config, &record);
+    /// A lane whose destination is up.
+    fn of(config: LaneConfig, record: &LaneRecord) -> Self {
+        let lane = Lane::new(config, record);
         let mut bench = Self { lane, now: NOW, out: vec![], settling: None, loads: vec![] };
         bench.step(Input::Outlet(OutletState::Up));
+        bench
+    }
+
+    /// The same, with these deliveries in the log.
+    fn new(config: LaneConfig, items: Vec<Item<u64>>) -> Self {
+        let mut bench = Self::of(config, &record());
         let next = items.last().map_or(1, |item| item.offset + 1);
         bench.step(Input::Grown(next + 100));
         bench.step(Input::Page { next, items });
@@ -162,6 +172,42 @@ fn a_key_that_keeps_the_lane_from_reading_on_goes_to_the_shelf_and_its_later_eve
     let removed = ShelfChange::Remove(1, item(1, 7).route);
     assert_eq!(bench.settled().shelf, [removed]);
     assert_eq!(bench.rows_out(), [2]);
+}
+
+#[test]
+fn what_left_the_shelf_does_not_come_back_with_an_older_look_at_it() {
+    let mut bench = Bench::new(LaneConfig { read_ahead: 2, ..config() }, vec![item(1, 7), item(2, 7)]);
+    bench.fail(1, FailureKind::Nacked);
+    bench.settled();
+    bench.later(Duration::from_secs(1));
+    bench.step(Input::Shelf { order: OrderKey(7), items: vec![item(1, 7)] });
+    bench.loads.clear();
+    bench.take(1);
+    bench.later(Duration::ZERO);
+    assert_eq!(bench.loads, [OrderKey(7)], "the next look begins while the end of 1 is on its way");
+    bench.settled();
+    bench.step(Input::Shelf { order: OrderKey(7), items: vec![item(1, 7), item(2, 7)] });
+    assert_eq!(bench.rows_out(), [2]);
+}
+
+#[test]
+fn what_came_to_the_shelf_late_goes_before_what_an_older_look_at_it_shows() {
+    let record = LaneRecord {
+        progress: Progress { watermark: 1, beyond: vec![0b10], ..Progress::default() },
+        parked: vec![ParkedKey { order: OrderKey(7), rows: 1, held: false }],
+        ..record()
+    };
+    let mut bench = Bench::of(config(), &record);
+    bench.later(Duration::ZERO);
+    assert_eq!(bench.loads, [OrderKey(7)], "row 2 lies there, and row 1 was on its way when the process ended");
+    bench.step(Input::Grown(3));
+    bench.step(Input::Page { next: 3, items: vec![item(1, 7)] });
+    bench.settled();
+    bench.step(Input::Shelf { order: OrderKey(7), items: vec![item(2, 7)] });
+    assert!(bench.out.is_empty());
+    bench.later(Duration::from_secs(1));
+    bench.step(Input::Shelf { order: OrderKey(7), items: vec![item(1, 7), item(2, 7)] });
+    assert_eq!(bench.rows_out(), [1]);
 }
 
 #[test]
