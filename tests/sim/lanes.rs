@@ -35,17 +35,19 @@ impl World {
             return;
         }
         let name = || format!("Router/{number}");
+        let tick = matches!(input, RouterInput::Tick);
         let mut effects = Vec::new();
         show(name, || format!("{} run {} <- {input:?}", self.now, self.epoch));
         run.router.step(self.now, input, &mut effects);
         show_all(name, &effects);
         let (wake, status) = (run.router.wake_at(), run.router.status());
         self.check_bounds(number, &LaneName::Router, &status);
+        self.check_woken(number, &LaneName::Router, tick && effects.is_empty(), wake);
         for effect in effects {
             self.of_router(number, effect);
         }
         if let Some(at) = wake {
-            self.at(at.max(self.now.plus(Duration::from_millis(1))), Happening::Router(number, RouterInput::Tick));
+            self.wakes(at, number, &LaneName::Router);
         }
     }
 
@@ -111,10 +113,12 @@ impl World {
         let part = part.clone();
         let watched = || format!("{name:?}/{number}");
         show(watched, || format!("{now} run {epoch} <- {input:?}"));
+        let tick = matches!(input, Input::Tick);
         let mut effects = Vec::new();
         lane.step(now, input, &mut effects);
         show_all(watched, &effects);
         let (wake, status) = (lane.wake_at(), lane.status());
+        self.check_woken(number, name, tick && effects.is_empty(), wake);
         if matches!(part, Part::Destination(_)) {
             self.check_bounds(number, name, &status);
         }
@@ -122,7 +126,7 @@ impl World {
             self.of_lane(number, name, &part, effect);
         }
         if let Some(at) = wake {
-            self.at(at.max(now.plus(Duration::from_millis(1))), Happening::Lane(number, name.clone(), Input::Tick));
+            self.wakes(at, number, name);
         }
     }
 
@@ -247,14 +251,15 @@ impl World {
         let destination = destination.clone();
         let watched = || format!("{name:?}/{number}");
         show(watched, || format!("{now} <- {input:?}"));
+        let tick = matches!(input, ReplayInput::Tick);
         let mut effects = Vec::new();
         replay.step(now, input, &mut effects);
         show_all(watched, &effects);
         let (wake, status) = (replay.wake_at(), replay.status());
+        self.check_woken(number, &name, tick && effects.is_empty(), wake);
         self.check_bounds(number, &name, &status);
         if let Some(at) = wake {
-            let at = at.max(now.plus(Duration::from_millis(1)));
-            self.at(at, Happening::Lane(number, name.clone(), Input::Tick));
+            self.wakes(at, number, &name);
         }
         for effect in effects {
             match effect {

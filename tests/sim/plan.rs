@@ -46,6 +46,8 @@ pub struct Plan {
     pub reconciles: bool,
     /// How long segments stay that nobody needs.
     pub keep: Duration,
+    /// How many times longer everything takes that a machine waits for.
+    pub slowness: u64,
     /// How old an event may become.
     pub max_age: Duration,
     /// How long one waits for a required record.
@@ -111,6 +113,11 @@ impl Plan {
             jumps: !calm && rng.u32(..6) == 0,
             reconciles: !wide && rng.bool(),
             keep: Duration::from_millis(rng.u64(50..1_500)),
+            slowness: match rng.u32(..6) {
+                0 => 10,
+                1 => 40,
+                _ => 1,
+            },
             max_age: if !calm && rng.u32(..12) == 0 {
                 Duration::from_millis(1_500)
             } else {

@@ -124,6 +124,13 @@ impl World {
         if decided.contains(&event) { Ok(()) } else { Err(format!("event {event} counts as decided and is not")) }
     }
 
+    /// A lane that is woken for nothing does not ask to be woken at once: its task would never sleep.
+    pub fn check_woken(&mut self, number: u16, lane: &LaneName, for_nothing: bool, wake: Option<Timestamp>) {
+        if for_nothing && wake.is_some_and(|at| at <= self.now) {
+            self.wrong(format!("{lane:?}/{number} is woken for nothing, again and again"));
+        }
+    }
+
     /// After each step of a lane.
     pub fn check_bounds(&mut self, number: u16, lane: &LaneName, status: &Status) {
         let (window, read_ahead) = (self.plan.window, self.plan.window * 3);

@@ -108,6 +108,8 @@ pub struct World {
     pub told_at: Timestamp,
     /// Reads the vendor's list while a process runs.
     pub feed: Option<FeedRun>,
+    /// When the lanes of the process that runs are woken.
+    timers: BTreeSet<(Timestamp, u16, LaneName)>,
 }
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -159,6 +161,7 @@ impl World {
             stands_until: None,
             told_at: START,
             feed: None,
+            timers: BTreeSet::new(),
         };
         world.boot();
         world.soon(1, Happening::Client);
@@ -174,10 +177,25 @@ impl World {
         *self.hits.entry(what).or_default() += 1;
     }
 
-    /// Lets something happen after up to so many milliseconds.
+    /// Lets something happen after up to so many milliseconds, or on a slow machine many times that.
     pub fn soon(&mut self, up_to: u64, what: Happening) {
-        let at = self.now.plus(Duration::from_millis(self.rng.u64(0..=up_to)));
+        let at = self.now.plus(Duration::from_millis(self.rng.u64(0..=up_to * self.plan.slowness)));
         self.at(at, what);
+    }
+
+    /// Lets a lane wake at a time, or at once if that is past. One timer a moment, as a shell has one sleep.
+    pub fn wakes(&mut self, at: Timestamp, number: u16, lane: &LaneName) {
+        let at = at.max(self.now.plus(Duration::from_millis(1)));
+        self.timers.retain(|(at, ..)| *at > self.now);
+        if self.timers.insert((at, number, lane.clone())) {
+            self.at(
+                at,
+                match lane {
+                    LaneName::Router => Happening::Router(number, RouterInput::Tick),
+                    _ => Happening::Lane(number, lane.clone(), LaneInput::Tick),
+                },
+            );
+        }
     }
 
     pub fn at(&mut self, at: Timestamp, what: Happening) {
@@ -188,6 +206,7 @@ impl World {
     /// Starts a process on what the disk holds.
     pub fn boot(&mut self) {
         self.epoch += 1;
+        self.timers.clear();
         let routes = Arc::clone(self.generations.last().expect("there is one from the start"));
         let process = Process::start(self.epoch, self.seed, &self.plan, routes, &self.journal);
         for record in self.journal.inspect(StateImage::lanes) {
