@@ -19,16 +19,21 @@ const TWO: &str = "destinations:\n  one: { type: file, path: ./one }\n  two: { t
 const WRONG: &str = "destinations:\n  one: { type: file, path: ./one }\nroutes:\n  - { name: all, to: [oen] }\n";
 
 fn rewrite(home: &Home, text: &str) {
+    rewrite_all(home, &format!("{SOURCE}{text}"));
+}
+
+/// Replaces everything from the sources on.
+pub fn rewrite_all(home: &Home, text: &str) {
     let file = home.path("routes.yaml");
     let head = fs::read_to_string(&file).unwrap();
     let head = &head[..head.find("sources:").unwrap()];
     // As Kubernetes and editors do it: never half a file.
-    fs::write(home.path("new.yaml"), format!("{head}{SOURCE}{text}")).unwrap();
+    fs::write(home.path("new.yaml"), format!("{head}{text}")).unwrap();
     fs::rename(home.path("new.yaml"), &file).unwrap();
 }
 
 /// `POST /api/v1/routes/reload`: status and body.
-fn reload(home: &Home) -> (u16, String) {
+pub fn reload(home: &Home) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", home.admin)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request =

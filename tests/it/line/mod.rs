@@ -8,8 +8,10 @@ mod outages;
 mod oversize;
 mod rabbitmq;
 mod refusals;
+mod reloads;
 mod restarts;
 mod shipped;
+mod signatures;
 
 use crate::{
     brokers::rabbitmq::Broker,
@@ -67,6 +69,11 @@ impl Line {
 
     /// The same with other sources.
     fn home_of(&self, sources: &str, routes: &str) -> Home {
+        Home::new("{ path: ./data }", &self.text(sources, routes))
+    }
+
+    /// What its file says of sources, destinations and routes.
+    fn text(&self, sources: &str, routes: &str) -> String {
         let (amqp, kafka, name) = (self.amqp.port(), self.kafka.port(), &self.name);
         let destinations = format!(
             "destinations:
@@ -79,7 +86,7 @@ impl Line {
 retry: {{ backoff: 100ms..1s }}
 "
         );
-        Home::new("{ path: ./data }", &format!("{sources}{destinations}{routes}"))
+        format!("{sources}{destinations}{routes}")
     }
 
     fn end(self) {
