@@ -8,8 +8,7 @@ use crate::{
     destinations::{Order, Outcome, Outlet, OutletState, Report},
     domain::{Attempt, DestinationName, OrderKey, Partition, StopReason, Timestamp},
     journal::{
-        Ending, Entry, Heads, LaneName, LaneRecord, Log, Page, Settlement, ShelfChange, ShelfRow, ShelfState, State,
-        tail::Tail,
+        Ending, Heads, LaneName, LaneRecord, Log, Settlement, ShelfChange, ShelfRow, ShelfState, State, tail::Tail,
     },
     lanes::{
         keeper::{Keeper, Settled},
@@ -135,6 +134,11 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
         let now = Timestamp::now();
         let mut effects = Vec::new();
         while let Some(input) = self.inputs.pop_front() {
+            if let Input::Page { items, .. } = &input
+                && let Some(first) = items.first()
+            {
+                self.lag.sample(first.offset, first.received_at.min(now));
+            }
             self.lane.step(now, input, &mut effects);
             self.carry_out(now, &mut effects);
         }
@@ -237,8 +241,9 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
     fn read(&mut self, from: u64, rows: usize) {
         let (log, partition, wanted) = (Arc::clone(&self.task.log), self.task.partition, self.task.part.wanted());
         if let Some(page) = log.recent_routed(partition, from, &wanted, reader::limit(rows)) {
-            let input = self.page(page);
-            self.inputs.push_back(input);
+            let next = page.next;
+            let items = self.task.part.items(partition, page, &self.task.on_dead);
+            self.inputs.push_back(Input::Page { next, items });
             return;
         }
         let (part, on_dead) = (self.task.part.clone(), Arc::clone(&self.task.on_dead));
@@ -251,14 +256,6 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
                 }
             }
         }));
-    }
-
-    fn page(&mut self, page: Page<crate::domain::Routed>) -> Input<Payload> {
-        if let Some(Entry::Row(routed)) = page.rows.first() {
-            self.lag.sample(routed.offset, routed.event.received_at);
-        }
-        let next = page.next;
-        Input::Page { next, items: self.task.part.items(self.task.partition, page, &self.task.on_dead) }
     }
 
     fn settle(&mut self, settling: &Settling) {

@@ -13,7 +13,7 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// Notes when the event of a row was accepted: of the first row of each page.
+    /// Notes when the event of a row was accepted: of the first delivery of each page, wherever it was read.
     pub fn sample(&mut self, offset: Offset, received_at: Timestamp) {
         if self.samples.len() >= SAMPLES {
             let mut keep = false;

@@ -36,6 +36,13 @@ fn it_starts_while_both_brokers_are_down_and_drains_in_order_when_they_come() {
         program.wait_for("laigu_router_delivered_total", &[destination], 0.0);
     }
     assert!(program.metric("laigu_router_lag_seconds", &["crm"]) > 0.0);
+    // Of the next process nothing came in: it has all of it from the store.
+    assert!(program.terminate(STOP_MAX).success(), "{}", home.log());
+    let program = home.start();
+    wait_for("the age of what the process before had taken", PATIENCE, || {
+        let age = |destination: &str| program.metric("laigu_router_lag_seconds", &[destination]);
+        (age("crm") > 0.0 && age("lake") > 0.0).then_some(())
+    });
     line.amqp.set(Mode::Pass);
     line.kafka.set(Mode::Pass);
     assert_eq!(arrives("crm", &mut line.queue, Push::body, 10), 0);
