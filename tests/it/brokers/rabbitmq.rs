@@ -124,7 +124,7 @@ impl Drop for Broker {
 }
 
 pub struct Client {
-    connection: Connection,
+    pub connection: Connection,
     pub channel: Channel,
 }
 

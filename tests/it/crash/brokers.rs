@@ -26,6 +26,8 @@ use tokio::{runtime::Runtime, time::timeout};
 
 /// How long nothing must come before a look ends.
 const QUIET: Duration = Duration::from_millis(30);
+/// How long a broker may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// The type of the messages that mark a look's end.
 const MARK: &str = "mark";
 
@@ -75,6 +77,15 @@ impl Queue {
                 received.push(message);
             }
         })
+    }
+}
+
+impl Drop for Queue {
+    /// Its end is waited for: what the broker hands to a consumer that is going would be gone.
+    fn drop(&mut self) {
+        let Self { runtime, client, .. } = self;
+        // A broker that is down, or stands still, has no consumer either.
+        let _ended = runtime.block_on(async { timeout(GOODBYE, client.connection.close(200, "read".into())).await });
     }
 }
 
