@@ -36,7 +36,7 @@ pub enum Happening {
     WriterWakes(u16),
     WriterTells(u16),
     KeeperWakes,
-    /// The keeper tells whether settlements are durable, and what it loaded.
+    /// The keeper tells whether settlements are durable.
     KeeperTells(Vec<Told>),
     /// Rows of a shelf that were read a while ago.
     Loaded(Told),

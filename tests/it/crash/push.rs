@@ -78,7 +78,12 @@ impl Push {
 
 /// The request that carries a body, signed.
 pub fn signed(body: &[u8]) -> Vec<u8> {
-    request(body, &hex::encode(Sha1::new().chain_update(body).chain_update(SECRET).finalize()))
+    request(body, &sign(body, SECRET))
+}
+
+/// What Laigu writes into the header.
+pub fn sign(body: &[u8], secret: &str) -> String {
+    hex::encode(Sha1::new().chain_update(body).chain_update(secret).finalize())
 }
 
 /// The request that carries a body with a signature, right or wrong.

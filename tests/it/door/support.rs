@@ -1,6 +1,7 @@
 //! A door on a loopback port with a store that remembers, and a client that speaks raw HTTP/1.1.
 #![allow(dead_code, reason = "tests take what they need")]
 
+pub(crate) use crate::crash::push::sign as laigu_sign;
 use arc_swap::ArcSwap;
 use laigu_router::{
     config::settings::{
@@ -220,11 +221,6 @@ pub(crate) async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the end of the connection in time");
     bytes
-}
-
-pub(crate) fn laigu_sign(body: &[u8], secret: &str) -> String {
-    use sha1::{Digest, Sha1};
-    hex::encode(Sha1::new().chain_update(body).chain_update(secret).finalize())
 }
 
 /// A push of Laigu with an id of its own.

@@ -2,10 +2,9 @@
 
 use super::send;
 use crate::{
-    crash::push::{SECRET, request, signed},
+    crash::push::{SECRET, request, sign, signed},
     program::{Home, PATIENCE, get, wait_for},
 };
-use sha1::{Digest, Sha1};
 
 const HOME: &str = "sources:
   laigu:
@@ -99,7 +98,7 @@ fn a_captured_push_cannot_be_replayed_changed_or_sent_to_another_tenant() {
         assert_eq!(send(home.hooks, &captured), 200);
     }
     program.wait_for("laigu_router_duplicates_total", &[], 49.0);
-    let signature = hex::encode(Sha1::new().chain_update(&body).chain_update(SECRET).finalize());
+    let signature = sign(&body, SECRET);
     // Headers that are not signed change nothing of what it is.
     let text = String::from_utf8(captured.clone()).unwrap();
     let extra = "X-Request-Id: other\r\nIdempotency-Key: other\r\nX-Forwarded-For: 10.0.0.1\r\nContent-Length";
@@ -111,7 +110,7 @@ fn a_captured_push_cannot_be_replayed_changed_or_sent_to_another_tenant() {
     assert_eq!(send(home.hooks, elsewhere.as_bytes()), 401);
     // Globex signs rightly, and says that it is acme.
     let body = b"{\"id\":\"x\",\"event\":\"cus.upsert\",\"enterprise_token\":\"b6bd473a003a99216d3f63cc329869b3\",\"body\":{}}";
-    let signature = hex::encode(Sha1::new().chain_update(body).chain_update("the-secret-of-globex").finalize());
+    let signature = sign(body, "the-secret-of-globex");
     let lying = String::from_utf8(request(body, &signature)).unwrap().replace("/laigu/acme", "/laigu/globex");
     assert_eq!(send(home.hooks, lying.as_bytes()), 403);
     program.wait_for("laigu_router_accepted_total", &[], 1.0);

@@ -3,11 +3,10 @@
 use super::{send, with_server};
 use crate::{
     cli::{command, run},
-    crash::push::request,
+    crash::push::{request, sign},
     program::{Home, PATIENCE, get},
 };
 use laigu_router::admin::endpoints::TABLE;
-use sha1::{Digest, Sha1};
 use std::fs;
 
 /// Everything of this test that nobody may see begins so.
@@ -56,10 +55,6 @@ routes:
 fn check(what: &str, text: &str) {
     let told = text.lines().find(|line| line.to_ascii_lowercase().contains(CANARY));
     assert_eq!(told, None, "{what}");
-}
-
-fn sign(body: &[u8], secret: &str) -> String {
-    hex::encode(Sha1::new().chain_update(body).chain_update(secret).finalize())
 }
 
 /// Changes the file by one slip, as someone who edits it may.
