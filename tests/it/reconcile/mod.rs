@@ -164,16 +164,20 @@ fn whatever_the_api_can_show_goes_out_once_though_pushes_are_dropped_delayed_and
     let (delayed, early): (Vec<_>, Vec<_>) = pushes.iter().cloned().partition(|push| push.body.len() % 8 == 0);
     let program = stage.home.start();
     stage.send(&early);
+    program.wait_for("laigu_router_undecided_events", &[], 0.0);
+    program.wait_for("laigu_router_lag_events", &[], 0.0);
+    let missing = stage.sandbox.with_world(|world| Truth::of(world, &early)).missing(&stage.delivered()).len();
     stage.rewrite("60/s", BOTH);
-    // The lists take some seconds at this rate: killed in between, again and again.
-    let mut program = Some(program);
-    for found in [1.0, 10.0, 30.0] {
+    // The lists take some seconds at this rate: killed in between, again and again. What is found outlives a kill.
+    let (mut program, mut halfway) = (Some(program), 0);
+    for enough in [1, missing / 4, missing / 2] {
         let running = program.take().unwrap_or_else(|| stage.home.start());
-        crate::program::wait_for("some are found", PATIENCE, || {
-            (running.metric("laigu_router_reconcile_found_total", &[]) >= found).then_some(())
-        });
+        let found = || stage.events("origin=reconcile").len();
+        crate::program::wait_for("some are found", PATIENCE, || (found() >= enough).then_some(()));
+        halfway += usize::from(found() < missing);
         running.kill();
     }
+    assert!(halfway > 0, "each kill came after all {missing} were found");
     let program = stage.home.start();
     stage.send(&delayed);
     // Some change while it runs; nobody pushes it.
