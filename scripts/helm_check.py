@@ -57,6 +57,10 @@ def check_router(complain, manifest):
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     if not {"/var/lib/laigu-router", "/etc/laigu-router", "/tmp"} <= mounts:
         complain(f"mounts only {sorted(mounts)}")
+    volumes = {volume["name"] for volume in spec["template"]["spec"]["volumes"]}
+    volumes |= {claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]}
+    if unknown := [mount["name"] for mount in container["volumeMounts"] if mount["name"] not in volumes]:
+        complain(f"mounts {unknown}, which are no volumes")
     if any("subPath" in mount for mount in container["volumeMounts"]):
         complain("a subPath never sees a changed ConfigMap")
     [claim] = spec["volumeClaimTemplates"]
