@@ -115,7 +115,6 @@ struct Parts {
     keeper: Keeper<SqliteState>,
     threads: Vec<(&'static str, JoinHandle<Result<(), WriteError>>)>,
     upkeep: Upkeep,
-    shutdown_delay: Duration,
     ready: Arc<AtomicBool>,
 }
 
@@ -261,7 +260,6 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
         keeper,
         threads: vec![("upkeep", upkeep_thread), ("writer", writer_thread), ("state keeper", keeper_thread)],
         upkeep,
-        shutdown_delay: settings.server.shutdown_delay,
         ready,
     };
     info!(hooks = %hooks_at, admin = %admin_at, "accepting pushes");
@@ -297,7 +295,9 @@ impl Running {
                 }
             }
         };
-        let delay = if ended.is_some() { Duration::ZERO } else { self.parts.shutdown_delay };
+        // What is in force now, not what was at the start.
+        let delay = self.state.generation.load().settings.server.shutdown_delay;
+        let delay = if ended.is_some() { Duration::ZERO } else { delay };
         let result = self.parts.stop(delay).await;
         match ended {
             Some(what) => {

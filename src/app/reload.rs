@@ -16,7 +16,11 @@ use crate::{
     destinations::OutletTask,
     domain::{HashKeys, Timestamp},
     enrich::{Enricher, task::Setup},
-    ingress::{door::Door, serve, tls::Certificates},
+    ingress::{
+        door::Door,
+        serve,
+        tls::{Certificates, Renewed, TlsError},
+    },
     journal::{
         LaneName, LaneRecord, Log, State,
         sqlite::{log::SqliteLog, state::SqliteState},
@@ -166,6 +170,7 @@ impl Reloader {
             .then(|| Door::new(&next.settings, self.keys))
             .transpose()
             .map_err(told)?;
+        let renewed = self.renewed(&before.settings, &next.settings).map_err(told)?;
         let known = self.keeper.with(|state| state.lanes()).await.map_err(told)?.map_err(told)?;
         fleet::same_kinds(&known, &next).map_err(ReloadError)?;
         let text = next.source.shown().to_owned();
@@ -173,9 +178,6 @@ impl Reloader {
         next.number = number.map_err(told)?.map_err(told)?;
         let new = fleet::missing(&known, &next, self.tail.heads(ONLY));
         self.keeper.register(new.clone()).await.map_err(told)?.map_err(told)?;
-        if let (Some(certificates), Some(files)) = (&self.certificates, &next.settings.server.tls) {
-            certificates.reload(files).map_err(told)?;
-        }
         // From here on nothing fails.
         let next = Arc::new(next);
         warn_of_what_waits(&before, &next);
@@ -184,6 +186,9 @@ impl Reloader {
         }
         self.enricher.configure(Setup::all(&next.settings)).await;
         self.generation.store(Arc::clone(&next));
+        if let (Some(certificates), Some(renewed)) = (&self.certificates, renewed) {
+            certificates.renew(renewed);
+        }
         if let Some(door) = door {
             self.door.store(Arc::new(door));
         }
@@ -201,6 +206,13 @@ impl Reloader {
         self.routes.send_replace(Arc::clone(&next));
         self.replays.reloaded();
         Ok(Reloaded::Now(next.number))
+    }
+
+    /// The listeners' certificates, if they are others now.
+    fn renewed(&self, before: &Settings, next: &Settings) -> Result<Option<Renewed>, TlsError> {
+        let files =
+            next.server.tls.as_ref().filter(|_| self.certificates.is_some() && before.server.tls != next.server.tls);
+        files.map(Certificates::read).transpose()
     }
 
     fn lane(&self, record: LaneRecord) -> Vec<OutletTask> {

@@ -1,6 +1,6 @@
 //! The admin API as the verbs call it.
 
-use super::{Global, config_file};
+use super::{Global, config_file, trust::Trust};
 use crate::domain::Secret;
 use anyhow::{Context, bail};
 use reqwest::{Method, StatusCode};
@@ -22,11 +22,17 @@ const DEFAULT_ADMIN: &str = "http://127.0.0.1:9090";
 pub(super) struct Unreachable {
     at: String,
     guessed: bool,
+    /// Somebody answers whom we do not believe.
+    doubted: bool,
     why: String,
 }
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.doubted {
+            write!(out, "who answers at {} shows a certificate that is not trusted ({})", self.at, self.why)?;
+            return write!(out, "\n  name the authority's file with --ca-file FILE");
+        }
         write!(out, "no server answers at {} ({})", self.at, self.why)?;
         write!(out, "\n  start one with `laigu-router serve`, or say where it is with --admin URL")?;
         if self.guessed {
@@ -52,13 +58,14 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(global: &Global) -> anyhow::Result<Self> {
-        let (base, guessed) = match &global.admin {
-            Some(url) => (url.clone(), false),
-            None => address(&global.config)?,
+        let Place { base, guessed, trust } = match &global.admin {
+            Some(url) => Place { base: url.clone(), guessed: false, trust: Trust::System },
+            None => place(&global.config)?,
         };
+        let trust = global.ca_file.as_deref().map_or(Ok(trust), Trust::authorities)?;
         let builder = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
         // The admin API is near: a proxy for the way out would only see the token.
-        let http = builder.no_proxy().build().context("cannot make an HTTP client")?;
+        let http = trust.apply(builder.no_proxy())?.build().context("cannot make an HTTP client")?;
         Ok(Self { http, base, guessed, token: token(global)? })
     }
 
@@ -139,10 +146,14 @@ impl Client {
         if let Some(token) = self.token.as_ref().filter(|_| authorised) {
             request = request.bearer_auth(token.expose());
         }
-        let unreachable = |error: reqwest::Error| Unreachable {
-            at: self.base.to_string().trim_end_matches('/').to_owned(),
-            guessed: self.guessed,
-            why: innermost(&error.without_url()),
+        let unreachable = |error: reqwest::Error| {
+            let error = error.without_url();
+            Unreachable {
+                at: self.base.to_string().trim_end_matches('/').to_owned(),
+                guessed: self.guessed,
+                doubted: causes(&error).any(is_doubt),
+                why: causes(&error).last().map_or_else(|| error.to_string(), ToString::to_string),
+            }
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -150,10 +161,20 @@ impl Client {
     }
 }
 
-/// `server.admin` as a URL; the usual one if the file cannot be read here, and whether that was so.
-fn address(path: &Path) -> anyhow::Result<(Url, bool)> {
+/// Where the server is.
+struct Place {
+    base: Url,
+    /// The file could not be read here, so this is the usual address.
+    guessed: bool,
+    trust: Trust,
+}
+
+/// `server.admin`.
+fn place(path: &Path) -> anyhow::Result<Place> {
     let usual = || Url::parse(DEFAULT_ADMIN).context("the usual address is a URL");
-    let Ok(loaded) = config_file::load(path) else { return Ok((usual()?, true)) };
+    let Ok(loaded) = config_file::load(path) else {
+        return Ok(Place { base: usual()?, guessed: true, trust: Trust::System });
+    };
     let server = &loaded.settings.server;
     let mut at = server.admin;
     if at.port() == 0 {
@@ -165,8 +186,12 @@ fn address(path: &Path) -> anyhow::Result<(Url, bool)> {
             IpAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
         });
     }
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
-    Ok((Url::parse(&format!("{scheme}://{at}")).context("an address makes a URL")?, false))
+    let (scheme, trust) = match &server.tls {
+        Some(tls) => ("https", Trust::leaf(&tls.cert_file.path)?),
+        None => ("http", Trust::System),
+    };
+    let base = Url::parse(&format!("{scheme}://{at}")).context("an address makes a URL")?;
+    Ok(Place { base, guessed: false, trust })
 }
 
 fn token(global: &Global) -> anyhow::Result<Option<Secret>> {
@@ -189,11 +214,16 @@ fn token(global: &Global) -> anyhow::Result<Option<Secret>> {
     Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
 }
 
-/// The last cause, which says what happened: `Connection refused (os error 111)`.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &(dyn std::error::Error + 'static) = error;
-    while let Some(next) = cause.source() {
-        cause = next;
+/// Whether this is a certificate that is not believed. What an I/O error carries does not count as its cause.
+fn is_doubt(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let carried = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match carried {
+        Some(inner) => is_doubt(inner),
+        None => matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))),
     }
-    cause.to_string()
+}
+
+/// An error and what caused it; the last says what happened: `Connection refused (os error 111)`.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |cause| cause.source())
 }

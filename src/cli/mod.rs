@@ -26,6 +26,7 @@ mod selection;
 mod serve;
 mod show;
 mod sign;
+mod trust;
 
 use crate::{domain::Secret, telemetry};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -62,6 +63,9 @@ struct Global {
     /// The admin API of a running server [default: `server.admin` of the file]
     #[arg(long, global = true, env = "LAIGU_ROUTER_ADMIN", value_name = "URL")]
     admin: Option<url::Url>,
+    /// Whom to trust behind an https address, PEM [default: `server.tls` of the file; with --admin whom the system trusts]
+    #[arg(long, global = true, env = "LAIGU_ROUTER_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// A file with the token for the admin API; without it and --token the variable LAIGU_ROUTER_TOKEN counts
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,

@@ -4,9 +4,10 @@ use super::{
     api::is_loopback,
     kafka,
     keys::{self, Keys},
+    pem,
     reader::{Field, Reader, Section},
     secrets,
-    settings::{Destination, DestinationKind, Exchange, FileFolder, RabbitMq, Tls},
+    settings::{Destination, DestinationKind, Exchange, FileFolder, RabbitMq},
 };
 use crate::domain::{DestinationName, Secret};
 use std::{
@@ -115,8 +116,8 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 fn rabbitmq(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<RabbitMq> {
-    let ca_file = reader.file(section.get("ca_file")).map(|(path, _)| path);
-    let client_cert = client_cert(reader, section);
+    let ca_file = pem::certificates(reader, section.get("ca_file"));
+    let client_cert = pem::client_cert(reader, section, pem::User::Us);
     let exchange = reader.required(section, "exchange", "`exchange: { name: … }`");
     let exchange = exchange.and_then(|field| exchange_of(reader, field));
     let mandatory = reader.flag(section.get("mandatory")).unwrap_or(true);
@@ -147,16 +148,6 @@ fn rabbitmq(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<RabbitMq> 
         }
     }
     Some(RabbitMq { urls, exchange: exchange?, mandatory, ca_file, client_cert })
-}
-
-/// `cert_file` and `key_file`, which go together.
-pub(super) fn client_cert(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Tls> {
-    let (cert, key) = (section.get("cert_file"), section.get("key_file"));
-    if let (Some(alone), None) | (None, Some(alone)) = (cert, key) {
-        reader.error("`cert_file` and `key_file` go together", alone.key_span, "the other one is missing");
-    }
-    let (cert_file, key_file) = (reader.file(cert), reader.file(key));
-    Some(Tls { cert_file: cert_file?.0, key_file: key_file?.0 })
 }
 
 fn amqp_url(text: &str) -> Result<Url, &'static str> {

@@ -1,8 +1,7 @@
 //! `type: kafka`: brokers, topic, security, and which of librdkafka's properties are ours.
 
 use super::{
-    destinations::client_cert,
-    keys,
+    keys, pem,
     reader::{Field, Reader, Section, Text},
     secrets,
     settings::{Kafka, KafkaSecurity},
@@ -103,8 +102,8 @@ fn security_of(reader: &mut Reader<'_>, field: Field<'_>) -> Option<KafkaSecurit
     let mechanism = reader.word(section.get("mechanism"), &mechanisms);
     let username = reader.filled(section.get("username"));
     let password = secrets::optional(reader, &section, "password", "password_file");
-    let ca_file = reader.file(section.get("ca_file")).map(|(path, _)| path);
-    let client_cert = client_cert(reader, &section);
+    let ca_file = pem::certificates(reader, section.get("ca_file"));
+    let client_cert = pem::client_cert(reader, &section, pem::User::Librdkafka);
     let protocol = protocol?;
     let sasl = protocol.starts_with("SASL");
     for (key, there) in [

@@ -15,6 +15,7 @@ mod kafka;
 pub mod keys;
 mod mask;
 pub mod nearest;
+mod pem;
 mod reader;
 mod routes;
 mod secrets;

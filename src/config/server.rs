@@ -1,10 +1,10 @@
 //! `server:`: the listeners, who may use the admin one, and what a request may cost.
 
 use super::{
-    keys,
+    keys, pem,
     reader::{Reader, Section, Text},
     secrets,
-    settings::{AdminToken, Limits, Role, Server, Tls},
+    settings::{AdminToken, Limits, Role, Server},
 };
 use crate::domain::Secret;
 use ipnet::IpNet;
@@ -50,8 +50,7 @@ pub(super) fn read(reader: &mut Reader<'_>, file: &Section<'_>) -> Server {
     server.tls = section.get("tls").and_then(|field| reader.section(field, keys::TLS)).and_then(|tls| {
         let cert_file = reader.required(&tls, "cert_file", "the chain, PEM");
         let key_file = reader.required(&tls, "key_file", "its private key, PEM");
-        let (cert_file, key_file) = (reader.file(cert_file), reader.file(key_file));
-        Some(Tls { cert_file: cert_file?.0, key_file: key_file?.0 })
+        pem::pair(reader, cert_file, key_file, pem::User::Us)
     });
     server.limits = limits(reader, &section);
     let place = |key| section.get(key).map_or(section.place, |field| &field.node.span);

@@ -36,6 +36,10 @@ impl fmt::Debug for Certificates {
     }
 }
 
+/// Certificates that can be used, and are not in force yet.
+#[derive(Debug)]
+pub struct Renewed(Arc<ServerConfig>);
+
 impl Certificates {
     /// Reads the files.
     ///
@@ -45,13 +49,17 @@ impl Certificates {
         Ok(Self(Arc::new(ArcSwap::from_pointee(read(files)?))))
     }
 
-    /// Reads the files again; connections to come use them, those that are open keep theirs.
+    /// Reads the files again, for [`Certificates::renew`].
     ///
     /// # Errors
-    /// [`TlsError`]: what was in force stays in force.
-    pub fn reload(&self, files: &Tls) -> Result<(), TlsError> {
-        self.0.store(Arc::new(read(files)?));
-        Ok(())
+    /// [`TlsError`].
+    pub fn read(files: &Tls) -> Result<Renewed, TlsError> {
+        read(files).map(|config| Renewed(Arc::new(config)))
+    }
+
+    /// Puts what was read into force: connections to come use it, those that are open keep theirs.
+    pub fn renew(&self, renewed: Renewed) {
+        self.0.store(renewed.0);
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
@@ -61,10 +69,11 @@ impl Certificates {
 
 fn read(files: &Tls) -> Result<ServerConfig, TlsError> {
     let error = |path: &PathBuf, source| TlsError::File { path: path.clone(), source };
-    let chain = CertificateDer::pem_file_iter(&files.cert_file)
+    let chain = CertificateDer::pem_file_iter(&files.cert_file.path)
         .and_then(Iterator::collect)
-        .map_err(|source| error(&files.cert_file, source))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(|source| error(&files.key_file, source))?;
+        .map_err(|source| error(&files.cert_file.path, source))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key_file.path).map_err(|source| error(&files.key_file.path, source))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

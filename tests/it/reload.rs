@@ -2,13 +2,14 @@
 
 use crate::{
     crash::push::Push,
-    program::{Home, PATIENCE, Program},
+    program::{Home, PATIENCE, Program, get, wait_for},
 };
 use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -141,4 +142,18 @@ fn reloading_all_the_time_under_load_loses_and_doubles_nothing() {
         assert_eq!(lines.iter().filter(|line| line.contains(&format!("\"xvendorid\":{id}"))).count(), 1, "{id}");
     }
     program.terminate(Duration::from_secs(15));
+}
+
+#[test]
+fn a_changed_shutdown_delay_counts_at_the_stop() {
+    let (home, program) = start();
+    let file = home.path("routes.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("shutdown_delay: 0s", "shutdown_delay: 10m")).unwrap();
+    assert_eq!(reload(&home).0, 200);
+    let done = Command::new("kill").args(["-TERM", &program.id().to_string()]).status().unwrap();
+    assert!(done.success());
+    wait_for("not ready any more", PATIENCE, || matches!(get(home.admin, "/readyz"), Some((503, _))).then_some(()));
+    post(&home, 1, 1);
+    program.wait_for("laigu_router_delivered_total", &["destination=\"one\""], 1.0);
 }

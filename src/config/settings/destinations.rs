@@ -1,6 +1,6 @@
 //! Where events go: `destinations:`.
 
-use super::{Rate, Tls};
+use super::{PemFile, Rate, Tls};
 use crate::domain::Secret;
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -48,7 +48,7 @@ pub struct RabbitMq {
     /// Whether what no queue takes comes back.
     pub mandatory: bool,
     /// A private CA, PEM.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<PemFile>,
     /// Our certificate and its key, PEM.
     pub client_cert: Option<Tls>,
 }
@@ -91,7 +91,7 @@ pub struct KafkaSecurity {
     /// And how we prove it.
     pub password: Option<Secret>,
     /// A private CA, PEM.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<PemFile>,
     /// Our certificate and its key, PEM.
     pub client_cert: Option<Tls>,
 }

@@ -8,7 +8,7 @@ mod server;
 mod sources;
 
 pub use destinations::{Destination, DestinationKind, Exchange, FileFolder, Kafka, KafkaSecurity, RabbitMq};
-pub use server::{AdminToken, Limits, Role, Server, Storage, Tls};
+pub use server::{AdminToken, Limits, PemFile, Role, Server, Storage, Tls};
 pub use sources::{
     Api, Credentials, FieldPath, Fields, Probe, Reconcile, Reports, Signature, SignatureEncoding, SignatureScheme,
     Source, SourceKind, Tenant,

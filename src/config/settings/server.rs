@@ -2,7 +2,8 @@
 
 use crate::domain::Secret;
 use ipnet::IpNet;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use sha2::{Digest, Sha256};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// `server:`
 #[derive(Debug, Clone, PartialEq)]
@@ -45,13 +46,36 @@ pub enum Role {
     Admin,
 }
 
-/// Files of a certificate and its key, PEM.
+/// A file of PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PemFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// SHA-256 of what it says: a renewed certificate at the same place is another setting.
+    pub digest: [u8; 32],
+}
+
+impl PemFile {
+    /// A file with what it says.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, content: &[u8]) -> Self {
+        Self { path: path.into(), digest: Sha256::digest(content).into() }
+    }
+}
+
+impl fmt::Debug for PemFile {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({:02x?}…)", self.path.display(), &self.digest[..4])
+    }
+}
+
+/// Files of a certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// The chain, leaf first.
-    pub cert_file: PathBuf,
+    pub cert_file: PemFile,
     /// The private key.
-    pub key_file: PathBuf,
+    pub key_file: PemFile,
 }
 
 /// `server.limits`; each is inclusive.

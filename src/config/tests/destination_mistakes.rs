@@ -52,6 +52,7 @@ fn rabbitmq() {
         &[
             "'amqp://127.0.0.1' | certificates are given, but the URL is not TLS | expected `amqps://`",
             "cert_file | `cert_file` and `key_file` go together | the other one is missing",
+            "short | there is no certificate in `cert_file` | expected PEM, such as `-----BEGIN CERTIFICATE-----`",
         ],
     );
 }
@@ -98,7 +99,10 @@ fn kafka() {
     );
     check_destination(
         "{ type: kafka, brokers: a, topic: t, security: { protocol: PLAINTEXT, ca_file: short } }",
-        &["ca_file | `ca_file` has no use with `PLAINTEXT` | expected `SSL` or `SASL_SSL`, or leave it out"],
+        &[
+            "ca_file | `ca_file` has no use with `PLAINTEXT` | expected `SSL` or `SASL_SSL`, or leave it out",
+            "short | there is no certificate in `ca_file` | expected PEM, such as `-----BEGIN CERTIFICATE-----`",
+        ],
     );
 }
 

@@ -1,13 +1,13 @@
 //! A file that says everything: each key arrives where it belongs, and each is really read.
 
-use super::read;
+use super::{certified, read};
 use crate::config::{
     Loaded, keys,
     reader::{Outside, Reader},
     settings::{
         AdminToken, Api, Credentials, DestinationKind, Exchange, FieldPath, Fields, KafkaSecurity, Limits, Located,
-        OnDead, Probe, Rate, Reconcile, Reports, Retry, Role, Route, RouteTarget, SignatureEncoding, SignatureScheme,
-        SourceKind, Tenant, Tls, Unrouted,
+        OnDead, PemFile, Probe, Rate, Reconcile, Reports, Retry, Role, Route, RouteTarget, SignatureEncoding,
+        SignatureScheme, SourceKind, Tenant, Tls, Unrouted,
     },
     yaml::{self, Node, Value},
 };
@@ -15,7 +15,7 @@ use crate::{
     domain::{DestinationName, RouteName, Secret},
     journal::Retention,
 };
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::LazyLock, time::Duration};
 
 const FULL: &str = include_str!("full.yaml");
 
@@ -26,21 +26,30 @@ const ENV: [(&str, &str); 4] = [
     ("KAFKA_PASSWORD", "kafka's"),
 ];
 
-const FILES: [(&str, &str); 10] = [
-    ("/etc/lr/secrets/root", "the-token-of-the-root\r\n"),
-    ("/etc/lr/secrets/path", "path-secret-in-a-file"),
-    ("/etc/lr/secrets/access", "access\n"),
-    ("/etc/lr/secrets/app", "app"),
-    ("/etc/lr/secrets/sign", "sign\n\n"),
-    ("/etc/lr/secrets/amqp", "amqps://u:p@c\n"),
-    ("/run/secrets/other", "0123456789abcdef0123456789abcdef\n"),
-    ("/etc/lr/tls.crt", "certificate"),
-    ("/etc/lr/tls.key", "key"),
-    ("/etc/lr/ca.pem", "authority"),
-];
+/// A certificate with its key, and one more.
+static PEM: LazyLock<[String; 3]> = LazyLock::new(|| {
+    let ([cert, key], [ca, _]) = (certified(), certified());
+    [cert, key, ca]
+});
+
+fn files() -> [(&'static str, &'static str); 10] {
+    let [cert, key, ca] = &*PEM;
+    [
+        ("/etc/lr/secrets/root", "the-token-of-the-root\r\n"),
+        ("/etc/lr/secrets/path", "path-secret-in-a-file"),
+        ("/etc/lr/secrets/access", "access\n"),
+        ("/etc/lr/secrets/app", "app"),
+        ("/etc/lr/secrets/sign", "sign\n\n"),
+        ("/etc/lr/secrets/amqp", "amqps://u:p@c\n"),
+        ("/run/secrets/other", "0123456789abcdef0123456789abcdef\n"),
+        ("/etc/lr/tls.crt", cert),
+        ("/etc/lr/tls.key", key),
+        ("/etc/lr/ca.pem", ca),
+    ]
+}
 
 fn full() -> Loaded {
-    read(FULL, &ENV, &FILES).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    read(FULL, &ENV, &files()).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -52,7 +61,12 @@ fn secret(text: &str) -> Secret {
 }
 
 fn tls() -> Tls {
-    Tls { cert_file: "/etc/lr/tls.crt".into(), key_file: "/etc/lr/tls.key".into() }
+    Tls { cert_file: pem("/etc/lr/tls.crt"), key_file: pem("/etc/lr/tls.key") }
+}
+
+fn pem(path: &str) -> PemFile {
+    let (_, content) = files().into_iter().find(|(at, _)| *at == path).unwrap();
+    PemFile::new(path, content.as_bytes())
 }
 
 #[test]
@@ -187,7 +201,7 @@ fn destinations_are_what_the_file_says() {
     assert_eq!(rabbit.urls, [secret("amqps://u:p@a/v"), secret("amqps://u:p@b/v")]);
     let exchange = Exchange { name: "crm.events".into(), kind: "direct".into(), durable: false, declare: true };
     assert_eq!((&rabbit.exchange, rabbit.mandatory), (&exchange, false));
-    assert_eq!((rabbit.ca_file.clone(), rabbit.client_cert.clone()), (Some("/etc/lr/ca.pem".into()), Some(tls())));
+    assert_eq!((rabbit.ca_file.clone(), rabbit.client_cert.clone()), (Some(pem("/etc/lr/ca.pem")), Some(tls())));
     let DestinationKind::RabbitMq(spare) = &destinations["spare"].kind else { panic!("rabbitmq") };
     assert_eq!(spare.urls, [secret("amqps://u:p@c")]);
     let exchange = Exchange { name: "spare".into(), kind: "topic".into(), durable: true, declare: false };
@@ -203,7 +217,7 @@ fn destinations_are_what_the_file_says() {
         mechanism: Some("SCRAM-SHA-256".into()),
         username: Some("lr".into()),
         password: Some(secret("kafka's")),
-        ca_file: Some("/etc/lr/ca.pem".into()),
+        ca_file: Some(pem("/etc/lr/ca.pem")),
         client_cert: Some(tls()),
     };
     assert_eq!(kafka.security, Some(security));
@@ -245,10 +259,15 @@ fn routes_are_what_the_file_says() {
 fn another_text_or_secret_is_another_configuration() {
     let hash = full().hash;
     assert_eq!(hash, full().hash);
-    assert_ne!(hash, read(&format!("{FULL}# more\n"), &ENV, &FILES).unwrap().hash);
-    for (index, (path, _)) in FILES.iter().enumerate() {
-        let mut files = FILES;
-        files[index].1 = if path.ends_with("amqp") { "amqps://u:q@c" } else { "another-text-that-is-as-long" };
+    assert_ne!(hash, read(&format!("{FULL}# more\n"), &ENV, &files()).unwrap().hash);
+    for (index, (path, text)) in files().iter().enumerate() {
+        let mut files = files();
+        let renewed = format!("{text}\n");
+        files[index].1 = match path.rsplit(['.', '/']).next() {
+            Some("amqp") => "amqps://u:q@c",
+            Some("crt" | "key" | "pem") => &renewed,
+            _ => "another-text-that-is-as-long",
+        };
         assert_ne!(hash, read(FULL, &ENV, &files).unwrap().hash, "{path}");
     }
 }

@@ -162,7 +162,10 @@ fn the_server() {
     check(
         "server",
         "{ tls: { cert_file: short } }",
-        &["tls | `key_file` is missing in `server.tls` | its private key, PEM"],
+        &[
+            "tls | `key_file` is missing in `server.tls` | its private key, PEM",
+            "short | there is no certificate in `cert_file` | expected PEM, such as `-----BEGIN CERTIFICATE-----`",
+        ],
     );
 }
 

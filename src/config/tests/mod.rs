@@ -4,6 +4,7 @@ mod destination_mistakes;
 mod docs;
 mod full;
 mod mistakes;
+mod pem;
 mod source_mistakes;
 
 use super::{Loaded, diagnostic::Diagnostics, parse_with, reader::Outside};
@@ -20,6 +21,12 @@ pub(super) fn read(text: &str, env: &[(&str, &str)], files: &[(&str, &str)]) -> 
     };
     let find_variable = |name: &str| env.get(name).map(|value| (*value).to_owned());
     parse_with(text, Path::new("/etc/lr/routes.yaml"), Outside { env: &find_variable, read: &find_file })
+}
+
+/// A certificate and its key, PEM.
+fn certified() -> [String; 2] {
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    [certified.cert.pem(), certified.signing_key.serialize_pem()]
 }
 
 const SHIPPED: &str = include_str!("../../../routes.yaml");

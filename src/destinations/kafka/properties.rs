@@ -162,13 +162,13 @@ fn secure(config: &mut ClientConfig, security: &KafkaSecurity) {
     }
     if security.protocol.ends_with("SSL") {
         // `probe` finds the system's own certificates; a linked-in OpenSSL knows only the place it was built for.
-        let ca_file = security.ca_file.as_deref().unwrap_or(Path::new("probe"));
+        let ca_file = security.ca_file.as_ref().map_or(Path::new("probe"), |file| &file.path);
         config.set("ssl.ca.location", ca_file.to_string_lossy());
         config.set("ssl.endpoint.identification.algorithm", "https");
     }
     if let Some(pair) = &security.client_cert {
-        config.set("ssl.certificate.location", pair.cert_file.to_string_lossy());
-        config.set("ssl.key.location", pair.key_file.to_string_lossy());
+        config.set("ssl.certificate.location", pair.cert_file.path.to_string_lossy());
+        config.set("ssl.key.location", pair.key_file.path.to_string_lossy());
     }
 }
 

@@ -153,15 +153,15 @@ async fn tls(settings: &RabbitMq) -> Result<RustlsConnector, Trouble> {
             .map_err(|error| misconfigured("cannot read the system's certificates", &error))?,
         Some(_) => RustlsConnectorConfig::default(),
     };
-    if let Some(path) = &settings.ca_file {
-        config.add_parsable_certificates(certificates(path).await?);
+    if let Some(file) = &settings.ca_file {
+        config.add_parsable_certificates(certificates(&file.path).await?);
     }
     let connector = match &settings.client_cert {
         None => config.connector_with_no_client_auth(),
         Some(Tls { cert_file, key_file }) => {
-            let chain = certificates(cert_file).await?;
-            let key = PrivateKeyDer::from_pem_slice(&read(key_file).await?)
-                .map_err(|error| misconfigured(&format!("no private key in `{}`", key_file.display()), &error))?;
+            let chain = certificates(&cert_file.path).await?;
+            let key = PrivateKeyDer::from_pem_slice(&read(&key_file.path).await?)
+                .map_err(|error| misconfigured(&format!("no private key in `{}`", key_file.path.display()), &error))?;
             config.connector_with_single_cert(chain, key)
         }
     };

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{Response, body::Frame, service::service_fn};
 use laigu_router::{
-    config::settings::Tls,
+    config::settings::{PemFile, Tls},
     ingress::{
         listen,
         serve::{Control, Peer, Server, Service, tower},
@@ -28,13 +28,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// Writes a new certificate of its own authority, and gives it.
 fn certify(files: &Tls) -> CertificateDer<'static> {
     let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    fs::write(&files.cert_file, certified.cert.pem()).unwrap();
-    fs::write(&files.key_file, certified.signing_key.serialize_pem()).unwrap();
+    fs::write(&files.cert_file.path, certified.cert.pem()).unwrap();
+    fs::write(&files.key_file.path, certified.signing_key.serialize_pem()).unwrap();
     certified.cert.der().clone()
 }
 
 fn files(folder: &Path) -> Tls {
-    Tls { cert_file: folder.join("cert.pem"), key_file: folder.join("key.pem") }
+    Tls { cert_file: PemFile::new(folder.join("cert.pem"), b""), key_file: PemFile::new(folder.join("key.pem"), b"") }
 }
 
 async fn connect(
@@ -69,13 +69,13 @@ async fn pushes_come_over_tls_and_new_certificates_hold_from_the_next_connection
     let door = open_secure(&settings(), certificates.clone());
     let mut open_before = connect(door.address, &first).await.unwrap();
     let second = certify(&files);
-    certificates.reload(&files).unwrap();
+    certificates.renew(Certificates::read(&files).unwrap());
     assert!(push(&mut open_before, 1).await.starts_with("HTTP/1.1 200"));
     assert!(connect(door.address, &first).await.is_err(), "the old certificate is still shown");
     assert!(push(&mut connect(door.address, &second).await.unwrap(), 2).await.starts_with("HTTP/1.1 200"));
     // Half a file changes nothing.
-    fs::write(&files.cert_file, "-----BEGIN CERTIFICATE-----\n").unwrap();
-    assert!(certificates.reload(&files).is_err());
+    fs::write(&files.cert_file.path, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    assert!(Certificates::read(&files).is_err());
     assert!(push(&mut connect(door.address, &second).await.unwrap(), 3).await.starts_with("HTTP/1.1 200"));
     assert_eq!(door.stored(), 3);
 }

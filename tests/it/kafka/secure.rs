@@ -5,7 +5,7 @@ use super::{
     support::{Node, attempt, create_topic, fresh_topic, security, settings},
 };
 use laigu_router::{
-    config::settings::{Kafka, KafkaSecurity, Tls},
+    config::settings::{Kafka, KafkaSecurity, PemFile, Tls},
     destinations::{Outcome, kafka::Timing},
     domain::{Secret, StopReason},
 };
@@ -43,8 +43,8 @@ async fn a_client_certificate_opens_a_listener_that_asks_for_one() {
     let (node, topic) = (Node::shared(), fresh_topic());
     create_topic(node.brokers(), &topic, 1, &[]).await;
     let pair = Tls {
-        cert_file: node.get("KAFKA_CLIENT_CERT_FILE").into(),
-        key_file: node.get("KAFKA_CLIENT_KEY_FILE").into(),
+        cert_file: PemFile::new(node.get("KAFKA_CLIENT_CERT_FILE"), b""),
+        key_file: PemFile::new(node.get("KAFKA_CLIENT_KEY_FILE"), b""),
     };
     let security = KafkaSecurity { client_cert: Some(pair), ..security("SSL", Some(node.get("KAFKA_CA_FILE"))) };
     delivers(&Kafka { security: Some(security), ..settings(node.get("KAFKA_SSL_BROKERS"), &topic) }).await;

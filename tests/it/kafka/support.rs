@@ -3,7 +3,7 @@
 use crate::program::wait_for_end;
 use bytes::Bytes;
 use laigu_router::{
-    config::settings::{Kafka, KafkaSecurity},
+    config::settings::{Kafka, KafkaSecurity, PemFile},
     domain::{
         Attempt, Decision, Delivery, DestinationName, EventId, Fingerprint, Headers, Incarnation, NewEvent, Origin,
         Partition, Position, RouteName, Routed, RoutedRow, SourceName, Target, TenantName, Timestamp,
@@ -241,7 +241,7 @@ pub fn security(protocol: &str, ca_file: Option<&str>) -> KafkaSecurity {
         mechanism: None,
         username: None,
         password: None,
-        ca_file: ca_file.map(PathBuf::from),
+        ca_file: ca_file.map(|path| PemFile::new(path, b"")),
         client_cert: None,
     }
 }

@@ -1,5 +1,6 @@
 //! The whole line: a push comes in over HTTP, and ordinary clients read it from RabbitMQ, from Kafka and from a file.
 
+mod doors;
 mod enriched;
 mod fanout;
 mod faults;
@@ -10,6 +11,7 @@ mod rabbitmq;
 mod refusals;
 mod reloads;
 mod restarts;
+mod secure;
 mod shipped;
 mod signatures;
 

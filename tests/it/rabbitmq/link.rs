@@ -7,12 +7,11 @@ use crate::{
     proxy::{Mode, Proxy},
 };
 use laigu_router::{
-    config::settings::Tls,
+    config::settings::{PemFile, Tls},
     destinations::Outcome,
     domain::{Secret, StopReason},
 };
 use std::{
-    path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -116,10 +115,10 @@ async fn a_private_ca_is_trusted_when_named_and_a_client_certificate_is_shown() 
     let broker = Broker::shared();
     let queue = exchange_and_queue(&broker.client().await, &[]).await;
     let mut settings = settings(broker.var("AMQPS_URL"), &queue);
-    settings.ca_file = Some(PathBuf::from(broker.var("AMQP_CA_FILE")));
+    settings.ca_file = Some(PemFile::new(broker.var("AMQP_CA_FILE"), b""));
     settings.client_cert = Some(Tls {
-        cert_file: PathBuf::from(broker.var("AMQP_CLIENT_CERT_FILE")),
-        key_file: PathBuf::from(broker.var("AMQP_CLIENT_KEY_FILE")),
+        cert_file: PemFile::new(broker.var("AMQP_CLIENT_CERT_FILE"), b""),
+        key_file: PemFile::new(broker.var("AMQP_CLIENT_KEY_FILE"), b""),
     });
     let mut lane = lane(&settings);
     lane.until_up().await;
@@ -141,11 +140,11 @@ async fn a_broker_that_cannot_prove_who_it_is_gets_nothing() {
     // The right CA, the wrong name.
     let wrong_name = broker.var("AMQPS_URL").replace("localhost", "127.0.0.2");
     let mut settings = settings(wrong_name, &unique("never"));
-    settings.ca_file = Some(PathBuf::from(broker.var("AMQP_CA_FILE")));
+    settings.ca_file = Some(PemFile::new(broker.var("AMQP_CA_FILE"), b""));
     let words = super::lane(&settings).until_stopped(StopReason::Down).await;
     assert!(!words.is_empty());
     // A file that is not there is for a person to mend.
-    settings.ca_file = Some(PathBuf::from("/nowhere/ca.pem"));
+    settings.ca_file = Some(PemFile::new("/nowhere/ca.pem", b""));
     let words = super::lane(&settings).until_stopped(StopReason::Misconfigured).await;
     assert!(words.contains("/nowhere/ca.pem"), "{words}");
 }
