@@ -69,7 +69,7 @@ impl Vendor {
     }
 }
 
-fn conversation(row: &Row, event: &str) -> (String, Vec<u8>) {
+pub fn conversation(row: &Row, event: &str) -> (String, Vec<u8>) {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     (row.id.clone(), conversation_push(row, event, ENTERPRISE, Timestamp::now(), number).to_vec())
 }

@@ -6,19 +6,37 @@ use super::{
     post,
 };
 use crate::{
+    brokers::rabbitmq::Received,
     crash::push::{ENTERPRISE, SECRET, signed},
-    enrich::Vendor,
+    enrich::{Vendor, conversation},
+    kafka::support::Seen,
     program::{PATIENCE, wait_for},
     proxy::Mode,
 };
-use laigu_router::{domain::Timestamp, sandbox::world::is_customer};
+use laigu_router::{
+    domain::Timestamp,
+    sandbox::{faults::Endpoint, world::is_customer},
+};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+use std::collections::BTreeMap;
 
 const ROUTES: &str = "routes:
   - { name: leads, enrich: [client], to: [{ destination: crm, routing_key: rich }, lake] }
   - { name: plain, to: [{ destination: crm, routing_key: plain }, lake] }
 ";
+
+fn source(vendor: &Vendor) -> String {
+    format!(
+        "sources:
+  laigu:
+    type: laigu
+    tenants:
+      acme: {{ enterprise_token: {ENTERPRISE}, enterprise_id: 104, secret: {SECRET}, api: {} }}
+",
+        vendor.api("200/s")
+    )
+}
 
 /// What a consumer reads of an enriched value.
 #[derive(Deserialize)]
@@ -38,16 +56,7 @@ fn added<'a>(value: &'a [u8], push: &str) -> &'a str {
 #[test]
 fn an_enriched_push_keeps_its_bytes_at_both_brokers_beside_a_route_that_adds_nothing() {
     let (vendor, mut line) = (Vendor::start(), Line::new(Mode::Pass, Mode::Pass));
-    let sources = format!(
-        "sources:
-  laigu:
-    type: laigu
-    tenants:
-      acme: {{ enterprise_token: {ENTERPRISE}, enterprise_id: 104, secret: {SECRET}, api: {} }}
-",
-        vendor.api("50/s")
-    );
-    let home = line.home_of(&sources, ROUTES);
+    let home = line.home_of(&source(&vendor), ROUTES);
     let program = home.start();
     let row = vendor.sandbox.with_world(|world| {
         let id = world.clients.iter().find(|row| is_customer(row)).unwrap().id.clone();
@@ -99,4 +108,85 @@ fn an_enriched_push_keeps_its_bytes_at_both_brokers_beside_a_route_that_adds_not
     assert_eq!((line.queue.look().len(), line.topic.look().len()), (0, 0), "more than was asked for");
     assert!(program.terminate(PATIENCE).success(), "{}", home.log());
     line.end();
+}
+
+#[test]
+fn a_thousand_pushes_over_fifty_conversations_reach_both_brokers_with_their_records_for_fifty_calls() {
+    let (vendor, mut line) = (Vendor::start(), Line::new(Mode::Pass, Mode::Pass));
+    let chosen = vendor.sandbox.with_world(|world| world.conversations[0].json["agent_name"].clone());
+    let routes = format!(
+        "routes:
+  - {{ name: all, enrich: [conversation], required: true, to: [crm, lake] }}
+  - name: chosen
+    enrich: [conversation]
+    when_enriched: enrichment.conversation.record.agent_name == {chosen}
+    to: [crm, lake]
+"
+    );
+    let home = line.home_of(&source(&vendor), &routes);
+    let program = home.start();
+    // The push does not say whose it is: only the record does.
+    let silent = |index: usize| {
+        let mut row = vendor.sandbox.with_world(|world| world.conversations[index].clone());
+        row.json.remove("agent_name");
+        conversation(&row, "conversation.updated").1
+    };
+    let pushed: Vec<_> = (0..1_000).map(|number| silent(number % 50)).collect();
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            // All of one conversation over one sender, in their order.
+            let of_worker = pushed.iter().enumerate().filter(move |(number, _)| number % 50 % 4 == worker);
+            let home = &home;
+            scope.spawn(move || of_worker.for_each(|(_, body)| assert_eq!(post(home, &signed(body)), 200)));
+        }
+    });
+    let rows = vendor.sandbox.with_world(|world| world.conversations[..50].to_vec());
+    let of_route = |route: &str| {
+        let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (number, body) in pushed.iter().enumerate() {
+            let row = &rows[number % 50];
+            if route == "all" || row.json["agent_name"] == chosen {
+                expected.entry(format!("{route} {}", row.id)).or_default().push(vendor_id(body));
+            }
+        }
+        expected
+    };
+    let mut expected = of_route("all");
+    expected.append(&mut of_route("chosen"));
+    let count: usize = expected.values().map(Vec::len).sum();
+    assert!(count > 1_000 && count < 2_000, "some are chosen, and some are not: {count}");
+
+    let (mut messages, mut records) = (Vec::new(), Vec::new());
+    wait_for("a message for each", PATIENCE, || {
+        let of = |message: Received| (message.header("x-route"), message.header("cloudEvents_subject"), message.value);
+        messages.extend(line.queue.look().into_iter().map(of));
+        (messages.len() >= count).then_some(())
+    });
+    wait_for("a record for each", PATIENCE, || {
+        let of = |record: Seen| (record.headers["x-route"].clone(), record.headers["ce_subject"].clone(), record.value);
+        records.extend(line.topic.look().into_iter().map(of));
+        (records.len() >= count).then_some(())
+    });
+    for (broker, came) in [("RabbitMQ", messages), ("Kafka", records)] {
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (route, subject, value) in came {
+            let json: Value = serde_json::from_slice(&value).unwrap();
+            let part = &json["enrichment"]["conversation"];
+            assert_eq!(part["status"], "ok", "{broker}: {part}");
+            assert_eq!(part["record"]["conv_id"].to_string(), subject, "{broker}: the record of another one");
+            found.entry(format!("{route} {subject}")).or_default().push(vendor_id(&value));
+        }
+        assert!(found == expected, "{broker}: each once, in the order of its conversation");
+    }
+    let calls = vendor.sandbox.calls(Endpoint::Conversation);
+    assert!(calls <= 50, "{calls}");
+    assert_eq!(vendor.calls(), calls, "and no others");
+    assert!(program.terminate(PATIENCE).success(), "{}", home.log());
+    assert_eq!((line.queue.look().len(), line.topic.look().len()), (0, 0), "more than was decided");
+    line.end();
+}
+
+fn vendor_id(value: &[u8]) -> String {
+    let json: Value = serde_json::from_slice(value).unwrap();
+    json["id"].as_str().unwrap().to_owned()
 }

@@ -14,6 +14,7 @@ mod restarts;
 mod secure;
 mod shipped;
 mod signatures;
+mod steered;
 
 use crate::{
     brokers::rabbitmq::Broker,
@@ -180,4 +181,11 @@ fn items(home: &Home, path: &str) -> Vec<serde_json::Value> {
 /// What the admin API says of a destination.
 fn destination(home: &Home, name: &str) -> serde_json::Value {
     items(home, "destinations?").into_iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// Waits until both brokers' destinations are told to have this much before them.
+fn wait_for_backlogs(home: &Home, events: u64) {
+    for name in ["crm", "lake"] {
+        wait_for(name, PATIENCE, || (destination(home, name)["lag_events"] == events).then_some(()));
+    }
 }
