@@ -36,10 +36,12 @@ pub enum Case {
     Kafka,
     /// A stored backlog to Kafka, nothing coming in.
     DrainKafka,
+    /// A stored backlog to Kafka, and pushes at half the pace that was reached without one.
+    Draining,
 }
 
 /// Every case with its name on the command line and its words in the table.
-pub const CASES: [(Case, &str, &str); 13] = [
+pub const CASES: [(Case, &str, &str); 14] = [
     (Case::Floor, "floor", "the floor: verify, parse, 200"),
     (Case::Accept, "accept", "accept, synced; no route matches"),
     (Case::File, "file", "accept, router, file lane"),
@@ -53,6 +55,7 @@ pub const CASES: [(Case, &str, &str); 13] = [
     (Case::BareKafka, "bare-kafka", "bare rdkafka"),
     (Case::Kafka, "kafka", "accept, router with one CEL route, Kafka lane"),
     (Case::DrainKafka, "drain-kafka", "drain of a stored backlog to Kafka"),
+    (Case::Draining, "draining", "accept at half pace, while a stored backlog drains to Kafka"),
 ];
 
 impl Case {
@@ -71,7 +74,7 @@ impl Case {
     /// Whether there is a lane whose deliveries count.
     pub fn delivers(self) -> bool {
         match self {
-            Self::Floor | Self::Accept | Self::Backlog => false,
+            Self::Floor | Self::Accept | Self::Backlog | Self::Draining => false,
             Self::BareFile | Self::BareRabbitMq | Self::BareKafka => false,
             Self::File | Self::Cel | Self::Half => true,
             Self::RabbitMq | Self::DrainRabbitMq | Self::Kafka | Self::DrainKafka => true,
@@ -88,6 +91,7 @@ impl Case {
             Self::Backlog => "cost ≤ × 1.15, peak ≤ 256 MiB, start ≤ 5 s",
             Self::DrainRabbitMq => "≥ 85 % of the possible",
             Self::DrainKafka => "≥ 60 % of the possible",
+            Self::Draining => "p99 ≤ 20 ms",
             Self::Floor | Self::Accept | Self::BareFile | Self::BareRabbitMq | Self::BareKafka => "",
         }
     }
@@ -97,7 +101,7 @@ impl Case {
         match self {
             Self::Floor | Self::Accept | Self::File | Self::Cel | Self::Half | Self::BareFile | Self::Backlog => None,
             Self::BareRabbitMq | Self::RabbitMq | Self::DrainRabbitMq => Some("AMQP_URL"),
-            Self::BareKafka | Self::Kafka | Self::DrainKafka => Some("KAFKA_BROKERS"),
+            Self::BareKafka | Self::Kafka | Self::DrainKafka | Self::Draining => Some("KAFKA_BROKERS"),
         }
     }
 
@@ -122,7 +126,7 @@ impl Case {
                 "type: rabbitmq\n    url: ${{AMQP_URL}}\n    \
                  exchange: {{ name: {NAME}, type: topic, durable: true, declare: true }}\n    window: 4096"
             ),
-            Self::Kafka | Self::DrainKafka => {
+            Self::Kafka | Self::DrainKafka | Self::Draining => {
                 format!("type: kafka\n    brokers: ${{KAFKA_BROKERS}}\n    topic: {NAME}\n    window: 8192")
             }
             Self::Floor | Self::BareFile | Self::BareRabbitMq | Self::BareKafka => bail!("{self:?} has no routes"),

@@ -48,9 +48,9 @@ fn main() -> anyhow::Result<()> {
         for case in part.cases {
             for stored in &part.stored {
                 let mut options = options.clone();
-                if case == Case::Half {
+                if matches!(case, Case::Half | Case::Draining) {
                     let whole = table.rate(Case::Cel).or(table.rate(Case::File));
-                    options.rate = Some(whole.context("`half` comes after `file` or `cel`")? / 2.0);
+                    options.rate = Some(whole.context("`half` and `draining` come after `file` or `cel`")? / 2.0);
                 }
                 let measured = measure::measure(case, part.connections, *stored, &options)?;
                 table.row(case, part.connections, &measured);

@@ -21,6 +21,12 @@ use std::{
 pub const FLOOR_MODE: &str = "serve-floor";
 /// A backlog older than this at the end of a run means that the program did not keep up.
 const LAG_MAX_SECONDS: f64 = 1.0;
+/// What is stored before pushes come in while it drains, unless something else is asked for.
+const DRAINING: u64 = 2_000_000;
+/// How long pushes come in meanwhile at most: it must not be gone before.
+const DRAINING_FOR: Duration = Duration::from_secs(15);
+/// Younger than this, the oldest undelivered event is none of the backlog.
+const BACKLOG_SECONDS: f64 = 5.0;
 const CATCH_UP_MAX: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);
 /// The rate of deliveries is taken over so many polls: two seconds.
@@ -72,6 +78,10 @@ pub fn measure(case: Case, connections: usize, stored: u64, options: &Options) -
         Case::DrainRabbitMq | Case::DrainKafka => drain(case, connections, &folder, options)?,
         Case::Floor | Case::Accept | Case::File | Case::Cel | Case::Half | Case::Backlog => {
             full(case, connections, stored, &folder, options)?
+        }
+        Case::Draining => {
+            let options = Options { duration: options.duration.min(DRAINING_FOR), ..options.clone() };
+            full(case, connections, if stored == 0 { DRAINING } else { stored }, &folder, &options)?
         }
         Case::RabbitMq | Case::Kafka => full(case, connections, stored, &folder, options)?,
     };
@@ -139,7 +149,8 @@ fn fill(case: Case, connections: usize, folder: &Path, options: &Options, count:
     if count == 0 {
         return Ok(0);
     }
-    let (server, port) = start(case, folder, options, None)?;
+    let away = (case == Case::Draining).then(|| case.dead_url());
+    let (server, port) = start(case, folder, options, away)?;
     let until_done = Duration::from_secs(86_400);
     let load =
         Load { count, rate: None, warm_up: Duration::ZERO, duration: until_done, ..load(port, connections, options) };
@@ -166,6 +177,9 @@ fn push_at((server, _): &Started, case: Case, load: &Load, options: &Options) ->
     })?;
     let (before, after) = (before?, both()?);
     let lag = server.lag()?;
+    if case == Case::Draining && lag.is_none_or(|lag| lag.seconds < BACKLOG_SECONDS) {
+        bail!("the backlog was gone before the run ended: store more, or run shorter");
+    }
     let caught_up = if case.delivers() { Some(catch_up(server, pushed.all)?) } else { None };
     let events = u32::try_from(pushed.counted.max(1))?;
     let cpu = |before: Used, after: Used| after.cpu.saturating_sub(before.cpu) / events;
@@ -177,8 +191,12 @@ fn push_at((server, _): &Started, case: Case, load: &Load, options: &Options) ->
         written: Some(after.0.written.saturating_sub(before.0.written) as f64 / f64::from(events)),
         memory_max: Some(server.memory_max()?),
         pushed: Some(pushed),
-        // What waits for a broker that is away is meant to grow old.
-        lag: lag.map(|lag| if case == Case::Backlog { Lag { seconds: 0.0, ..lag } } else { lag }),
+        // What waits for a broker that is away, or was, is meant to grow old.
+        lag: lag.map(
+            |lag| {
+                if matches!(case, Case::Backlog | Case::Draining) { Lag { seconds: 0.0, ..lag } } else { lag }
+            },
+        ),
         caught_up,
     })
 }

@@ -10,7 +10,7 @@ pub const HELP: &str = "cargo bench --bench load -- [options]
                                   brokers' cases only where their variables are set
   --cases floor,accept,file       what to run, in this order: floor accept bare-file file cel half backlog
                                   bare-rabbitmq rabbitmq drain-rabbitmq (with AMQP_URL)
-                                  bare-kafka kafka drain-kafka (with KAFKA_BROKERS)
+                                  bare-kafka kafka drain-kafka draining (with KAFKA_BROKERS)
   --connections 64,256            keep-alive connections, each with one push under way
   --seconds 20                    counted
   --warm-up 3                     before that, not counted

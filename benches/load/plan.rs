@@ -25,7 +25,7 @@ pub fn parts(options: &Options) -> Vec<Part> {
     let bare = [Case::Floor, Case::Accept, Case::BareFile];
     let here = [Case::File, Case::Cel, Case::Half];
     let rabbitmq = [Case::BareRabbitMq, Case::RabbitMq, Case::DrainRabbitMq];
-    let kafka = [Case::BareKafka, Case::Kafka, Case::DrainKafka];
+    let kafka = [Case::BareKafka, Case::Kafka, Case::DrainKafka, Case::Draining];
     let set = |variable| env::var_os(variable).is_some();
     let mut few = [bare, here].concat();
     few.extend(rabbitmq.into_iter().filter(|_| set("AMQP_URL")));

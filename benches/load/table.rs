@@ -55,7 +55,7 @@ impl Table {
             Case::Kafka => both(Case::BareKafka),
             Case::DrainRabbitMq => self.rate(Case::BareRabbitMq),
             Case::DrainKafka => self.rate(Case::BareKafka),
-            Case::Floor | Case::Accept | Case::Half | Case::Backlog => None,
+            Case::Floor | Case::Accept | Case::Half | Case::Backlog | Case::Draining => None,
             Case::BareFile | Case::BareRabbitMq | Case::BareKafka => None,
         }
     }

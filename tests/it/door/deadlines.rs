@@ -38,11 +38,14 @@ async fn wait(stream: &mut TcpStream) -> (Duration, Option<u16>) {
     (start.elapsed(), reply.map(|reply| reply.status))
 }
 
+/// A stall of a busy machine, and still before the deadlines that hold when nothing is set: 5 s is the least of them.
+const LATE_MAX: Duration = Duration::from_secs(3);
+
 fn check_about(elapsed: Duration, expected_millis: u64) {
     let expected = Duration::from_millis(expected_millis);
     // Late is the machine's fault as much as ours; early is ours.
     assert!(elapsed + Duration::from_millis(20) >= expected, "{elapsed:?} is before {expected:?}");
-    assert!(elapsed < expected + Duration::from_millis(1_300), "{elapsed:?} is long after {expected:?}");
+    assert!(elapsed < expected + LATE_MAX, "{elapsed:?} is long after {expected:?}");
 }
 
 fn signed_push(number: usize) -> Vec<u8> {
@@ -194,14 +197,14 @@ async fn thousands_of_slow_senders_do_not_disturb_the_others() {
     }
     assert!(slow.len() > 300, "too few descriptors for this test");
     let slowest = slowest_of_good(&door, 100).await;
-    assert!(slowest < Duration::from_secs(2), "a good push took {slowest:?}");
+    assert!(slowest < LATE_MAX, "a good push took {slowest:?}");
     assert_eq!(door.stored(), 400);
 }
 
 #[tokio::test]
 async fn stopping_answers_what_is_in_hand_and_then_ends() {
     let door = open(&settings());
-    door.say(Says::After(Duration::from_millis(700)));
+    door.say(Says::Hold);
     let mut busy = door.connect().await;
     busy.write_all(&signed_push(1)).await.unwrap();
     let mut half = door.connect().await;
@@ -213,6 +216,8 @@ async fn stopping_answers_what_is_in_hand_and_then_ends() {
     door.wait_stored(1).await;
     door.control.stop();
     half.write_all(&push[100..]).await.unwrap();
+    door.wait_stored(2).await;
+    door.release();
     for stream in [&mut busy, &mut half] {
         let reply = read_reply(stream).await.unwrap();
         assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));

@@ -46,6 +46,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Store {
     pub(crate) events: Mutex<Vec<NewEvent>>,
     pub(crate) says: Mutex<Says>,
+    held: Mutex<Vec<oneshot::Sender<Answer>>>,
 }
 
 /// What the store does with an offer.
@@ -54,6 +55,8 @@ pub(crate) enum Says {
     Answer(Answer),
     /// Stored, after a while.
     After(Duration),
+    /// Stored, once [`Running::release`] is called.
+    Hold,
     Busy,
     Nothing,
     Panic,
@@ -74,6 +77,11 @@ impl Accept for Store {
                     tokio::time::sleep(delay).await;
                     let _ = answer.send(Answer::Stored);
                 });
+                Ok(())
+            }
+            Says::Hold => {
+                self.events.lock().unwrap().push(event);
+                self.held.lock().unwrap().push(answer);
                 Ok(())
             }
             Says::Busy => Err(Busy),
@@ -110,7 +118,7 @@ pub(crate) fn open_secure(settings: &Settings, certificates: Certificates) -> Ru
 }
 
 fn open_with(settings: &Settings, listener: TcpListener, certificates: Option<Certificates>) -> Running {
-    let store = Arc::new(Store { events: Mutex::default(), says: Mutex::new(Says::Answer(Answer::Stored)) });
+    let store = Arc::new(Store { events: Mutex::default(), says: Mutex::new(Says::Answer(Answer::Stored)), held: Mutex::default() });
     let metrics = Arc::new(Metrics::default());
     let door = Arc::new(ArcSwap::from_pointee(Door::new(settings, KEYS).unwrap()));
     let control = Control::new(settings.server.limits);
@@ -123,6 +131,14 @@ fn open_with(settings: &Settings, listener: TcpListener, certificates: Option<Ce
 impl Running {
     pub(crate) fn say(&self, says: Says) {
         *self.store.says.lock().unwrap() = says;
+    }
+
+    /// Answers what was held, and from then on at once.
+    pub(crate) fn release(&self) {
+        self.say(Says::Answer(Answer::Stored));
+        for answer in self.store.held.lock().unwrap().drain(..) {
+            answer.send(Answer::Stored).unwrap();
+        }
     }
 
     pub(crate) fn stored(&self) -> usize {

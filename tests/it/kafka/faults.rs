@@ -66,11 +66,11 @@ async fn an_idle_lane_sees_its_node_die_and_come_back() {
     let asked = Instant::now();
     own.signal("-KILL");
     let words = lane.until_stopped(StopReason::Down).await;
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}: {words}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}: {words}", asked.elapsed());
     own.restart();
     let back = Instant::now();
     lane.until_up().await;
-    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    assert!(back.elapsed() < Duration::from_secs(20), "{:?}", back.elapsed());
     lane.publish(vec![attempt(2, None, "{}")]).await;
     lane.end().await;
 }

@@ -42,10 +42,10 @@ impl Lane {
         Self { outlet: Some(outlet), task, states: Vec::new(), gauges, ticket: 0, failures: Vec::new() }
     }
 
-    /// Drops the lane's end; the task must then end at once.
+    /// Drops the lane's end; the task must then end by itself, before any of its deadlines.
     pub async fn end(mut self) {
         drop(self.outlet.take());
-        timeout(Duration::from_secs(1), self.task).await.expect("the task ends with its lane").unwrap();
+        timeout(Duration::from_secs(3), self.task).await.expect("the task ends with its lane").unwrap();
     }
 
     pub fn producers(&self) -> u64 {

@@ -67,10 +67,13 @@ async fn a_record_arrives_byte_for_byte_with_its_key_headers_and_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_record_of_a_new_producer_waits_for_nothing() {
+    const TRIES: u64 = 20;
     let (node, topic) = (Node::shared(), fresh_topic());
     create_topic(node.brokers(), &topic, 1, &[]).await;
+    // Left alone, librdkafka looks for its producer's id after 500 ms and again after as much: never is it quicker.
+    let limit = Duration::from_millis(400);
     let mut fastest = Duration::MAX;
-    for number in 0..5 {
+    for number in 0..TRIES {
         let mut lane = lane_to(&node, &topic);
         lane.until_up().await;
         let began = Instant::now();
@@ -78,9 +81,11 @@ async fn the_first_record_of_a_new_producer_waits_for_nothing() {
         assert!(matches!(&outcomes[&number], Outcome::Taken { .. }), "{outcomes:?}");
         fastest = fastest.min(began.elapsed());
         lane.end().await;
+        if fastest < limit {
+            return;
+        }
     }
-    // Left alone, librdkafka looks for its producer's id after 500 ms and again after as much.
-    assert!(fastest < Duration::from_millis(400), "{fastest:?}");
+    panic!("{fastest:?} at best");
 }
 
 /// The hashes are those of the Java client's own test of `Utils.murmur2`.

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 const DEADLINE: Duration = Duration::from_millis(800);
+/// What a busy machine may add to it.
+const STALL_MAX: Duration = Duration::from_secs(4);
 
 fn client(base_url: &str, deadline: Duration) -> Api {
     let credentials = Credentials::AppSign { app_id: secret("sandbox-app-id"), sign: secret("sandbox-sign") };
@@ -34,7 +36,7 @@ async fn struck(sandbox: &Sandbox, fault: Fault) -> ApiError {
     sandbox.faults().plan(Endpoint::Conversation, 1, fault);
     let begun = Instant::now();
     let error = client(&sandbox.url(), DEADLINE).conversation("700000001").await.unwrap_err();
-    assert!(begun.elapsed() < DEADLINE + Duration::from_secs(1), "{error} after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < DEADLINE + STALL_MAX, "{error} after {:?}", begun.elapsed());
     let printed = format!("{} {error:?}", Chain(&error));
     for secret in ["sandbox-sign", "sandbox-app-id", "app_id", "enterprise_id", "?"] {
         assert!(!printed.contains(secret), "{printed}");
