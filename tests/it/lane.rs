@@ -12,12 +12,14 @@ use laigu_router::{
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{task::JoinSet, time};
 
 /// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a delivery may make no progress although reports come: longer than any trouble that a test makes.
+const STANDS_MAX: Duration = Duration::from_secs(180);
 
 /// The try numbered `ticket` at an event of this key.
 pub fn attempt(ticket: u64, key: u64, address: &str, body: impl Into<Bytes>) -> Attempt {
@@ -152,7 +154,13 @@ impl Lane {
         let mut out: BTreeMap<u64, OrderKey> = BTreeMap::new();
         let mut tally = Tally::default();
         let (mut taken, mut pause) = (0, false);
+        let mut progress = (0, Instant::now());
         while taken < total {
+            if taken > progress.0 {
+                progress = (taken, Instant::now());
+            }
+            let (stood, state) = (progress.1.elapsed(), &self.state);
+            assert!(stood < STANDS_MAX, "{taken} of {total} for {stood:?}, {} out, {state:?}: {tally:?}", out.len());
             if pause {
                 time::sleep(Duration::from_millis(100)).await;
                 pause = false;

@@ -96,6 +96,12 @@ impl Broker {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Has the node write down which exchanges, queues and bindings there are: it answers that they are made before a
+    /// `kill -9` would leave them there.
+    pub fn keep_topology(&self) {
+        self.ctl(&["eval", "mnesia:dump_log()."]);
+    }
+
     /// Sends a signal, such as `KILL`, to the node of this test.
     pub fn signal(&self, signal: &str) {
         assert!(self.own.is_some(), "the shared node is not ours to stop");

@@ -63,6 +63,7 @@ fn rabbitmq_killed_standing_still_and_started_again_under_load_loses_nothing() {
         client.exchange(&name, ExchangeKind::Topic).await;
         client.queue(&name, &name, "#", &[]).await;
     });
+    broker.keep_topology();
     let url = broker.url();
     let home = home(
         "crm",

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 async fn a_broker_killed_under_load_costs_at_most_a_window_of_duplicates() {
     let mut broker = Broker::own("killed");
     let queue = exchange_and_queue(&broker.client().await, &[]).await;
+    broker.keep_topology();
     let mut lane = lane(&settings(broker.url(), &queue));
     lane.until_up().await;
     let (attempts, taken) = (attempts(12_000, 400, 500), AtomicUsize::new(0));
