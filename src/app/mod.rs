@@ -190,6 +190,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let listener = sockets.listen(0, settings.server.listen)?;
     let admin_listener = sockets.listen(1, settings.server.admin)?;
     let (hooks_at, admin_at) = (listener.local_addr()?, admin_listener.local_addr()?);
+    reload::guarded(admin_at, &settings).map_err(anyhow::Error::msg)?;
     let hooks_control = serve::Control::new(settings.server.limits);
     let admin_control = serve::Control::new(settings.server.limits);
     let door = Arc::new(ArcSwap::from_pointee(door));
@@ -216,6 +217,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     tasks.spawn(async move { taken_up.take_up().await });
     let reloader = Reloader {
         path,
+        admin: admin_at,
         keys,
         door: Arc::clone(&door),
         generation: Arc::clone(&generation),

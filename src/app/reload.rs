@@ -29,7 +29,7 @@ use crate::{
     lanes::keeper::Keeper,
 };
 use arc_swap::ArcSwap;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -78,6 +78,8 @@ impl Reloads {
 pub struct Reloader {
     /// The file.
     pub path: PathBuf,
+    /// Where the admin API listens.
+    pub admin: SocketAddr,
     /// The keys that the door hashes by.
     pub keys: HashKeys,
     /// The door in force.
@@ -165,6 +167,7 @@ impl Reloader {
             return Ok(Reloaded::Unchanged(before.number));
         }
         let mut next = Generation::compile(0, loaded).map_err(told)?;
+        guarded(self.admin, &next.settings).map_err(ReloadError)?;
         next.table.count_on(&before.table);
         let door = is_another_door(&before.settings, &next.settings)
             .then(|| Door::new(&next.settings, self.keys))
@@ -221,6 +224,21 @@ impl Reloader {
             LaneName::Router | LaneName::Morgue | LaneName::Replay(_) => Vec::new(),
         }
     }
+}
+
+/// Whether an admin API that listens there may go without tokens. The file may name another address than the one that is
+/// bound: it takes force at the next start only, or a socket was passed in.
+///
+/// # Errors
+/// Why not, and the way out.
+pub fn guarded(admin: SocketAddr, settings: &Settings) -> Result<(), String> {
+    if admin.ip().is_loopback() || !settings.server.admin_tokens.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "the admin API listens on {admin}, and without `server.admin_tokens` anyone who reaches it could replay and \
+         discard: name a token, or start anew with `server.admin` on loopback"
+    ))
 }
 
 /// Whether a push may be judged differently by the new settings. Secrets are compared by what they say, wherever it stands.

@@ -121,3 +121,21 @@ fn pages_join_without_a_gap_and_hold_no_payload() {
     // More than one page may hold: the command line asks again.
     assert_eq!(super::said(&home, &["events", "list", "--limit", "1000"]).lines().count(), 8);
 }
+
+#[test]
+fn a_reload_cannot_take_the_tokens_from_an_admin_api_off_loopback() {
+    let home = home();
+    let token = "a-token-that-nobody-guesses";
+    let (bound, near) = (format!("admin: 0.0.0.0:{}", home.admin), format!("admin: 127.0.0.1:{}", home.admin));
+    let tokens = format!("\n  admin_tokens: [{{ name: root, role: admin, token: {token} }}]");
+    edit(&home, &near, &format!("{bound}{tokens}"));
+    let _program = home.start();
+    let ask = |method: &str, path: &str, token: &str| ask(home.admin, method, path, Some(token));
+    edit(&home, &format!("{bound}{tokens}"), &near);
+    let (status, told) = ask("POST", "/api/v1/routes/reload", token);
+    assert_eq!(status, 422, "{told}");
+    assert!(told.contains("admin_tokens") && told.contains("0.0.0.0"), "{told}");
+    wait_for("a word in the log", PATIENCE, || home.log().contains("is not taken").then_some(()));
+    assert_eq!(ask("GET", "/api/v1/destinations", "nobody's").0, 401);
+    assert_eq!(ask("GET", "/api/v1/destinations", token).0, 200);
+}
