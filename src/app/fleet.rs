@@ -129,11 +129,14 @@ impl<L: Log + 'static, S: State + 'static> Fleet<L, S> {
         let handles: Vec<_> = self.locked().iter().map(|(name, handle)| (name.clone(), handle.clone())).collect();
         for (name, handle) in handles {
             let settings = generation.settings.destinations.get(&name);
-            let same = settings == before.settings.destinations.get(&name)
-                && generation.settings.retry == before.settings.retry
-                // Where the text is the same to the letter, a file that it names has another content.
-                && generation.source.shown() != before.source.shown();
-            if same {
+            let old = before.settings.destinations.get(&name);
+            if settings == old && generation.settings.retry == before.settings.retry {
+                continue;
+            }
+            if connects_alike(old, settings) {
+                let config = lane_config(settings, &generation, seed(&name));
+                // A lane that is gone has nothing to reload.
+                let _ = handle.controls.send(Control::Configure(config)).await;
                 continue;
             }
             let outlet = settings.map(|settings| self.outlet(&name, settings)).map(|(outlet, task)| {
@@ -182,6 +185,15 @@ impl<L: Log + 'static, S: State + 'static> Fleet<L, S> {
 
     fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<DestinationName, Handle>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a connection made by the one may stay with the other. What secrets and certificates say is part of both.
+fn connects_alike(old: Option<&Destination>, new: Option<&Destination>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => (&old.kind, old.window) == (&new.kind, new.window),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

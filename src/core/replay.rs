@@ -13,7 +13,7 @@
 
 use crate::{
     config::settings::{OnDead, Rate},
-    core::lane::{Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
+    core::lane::{Carried, Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
     destinations::{Outcome, OutletState},
     domain::{Offset, OrderKey, ReplayJob, RouteName, Timestamp},
     journal::{Ending, LaneRecord, Progress, Receipt, ShelfChange, ShelfRow, ShelfState},
@@ -144,7 +144,7 @@ pub struct Replay<T> {
     effects: Vec<LaneEffect<T>>,
 }
 
-impl<T: Clone> Replay<T> {
+impl<T: Carried> Replay<T> {
     /// Takes a job up, or up again, with so many rows left on the shelf. The outlet counts as down until it says
     /// otherwise.
     #[must_use]

@@ -3,7 +3,7 @@
 use super::{Effect, Input, Replay, discard, give_back, take};
 use crate::{
     config::settings::Retry,
-    core::lane::LaneConfig,
+    core::lane::{Carried, LaneConfig},
     destinations::{Outcome, OutletState},
     domain::{
         DeadCause, EventId, Failure, FailureKind, Incarnation, OrderKey, Partition, Position, ReplayJob, RouteName,
@@ -35,6 +35,12 @@ fn row(offset: u64, state: ShelfState, holds: bool) -> ShelfRow {
 
 fn mine(offset: u64, holds: bool) -> (ShelfRow, &'static str) {
     (row(offset, ShelfState::Replaying(JOB), holds), "payload")
+}
+
+impl Carried for &'static str {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
 }
 
 fn replay(progress: Progress, left: u64) -> Replay<&'static str> {

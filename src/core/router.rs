@@ -17,7 +17,7 @@ use crate::{
     config::settings::{OnDead, Retry},
     core::{
         enrich::Reason,
-        lane::{self, Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
+        lane::{self, Carried, Effect as LaneEffect, Input as LaneInput, Item, Lane, LaneConfig, Settling, Status},
     },
     destinations::Outcome,
     domain::{
@@ -125,6 +125,12 @@ pub enum Effect {
 enum InHand {
     Event(Arc<Event>),
     Damaged(Damage),
+}
+
+impl Carried for InHand {
+    fn bytes(&self) -> usize {
+        if let Self::Event(event) = self { event.body.len() } else { 0 }
+    }
 }
 
 /// Rows on their way to ROUTED, and the tries they answer.
@@ -389,12 +395,11 @@ fn patience(max_age: Duration) -> Duration {
     max_age - (max_age / 8).min(Duration::from_secs(3_600))
 }
 
-/// The first required record that could not be had and may yet come, and why it did not, in words for whoever looks at
-/// the shelf.
+/// The first required record that could not be had and may yet come, with why it did not, in words for the shelf.
 fn lacks(needs: &[Need], parts: &[EnrichmentPart]) -> Option<Box<str>> {
     let of = |need: &Need| parts.iter().find(|part| part.what == need.what);
-    let lacking = needs.iter().filter(|need| need.required);
-    let (need, part) = lacking.map(|need| (need, of(need))).find(|(_, part)| part.is_none_or(may_come))?;
+    let mut lacking = needs.iter().filter(|need| need.required).map(|need| (need, of(need)));
+    let (need, part) = lacking.find(|(_, part)| part.is_none_or(may_come))?;
     let why = part.map_or("failed", |part| part.reason.as_deref().unwrap_or(part.status.as_str()));
     Some(format!("the {} could not be had: {why}", need.what).into())
 }

@@ -39,6 +39,13 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
+    /// This time and `earlier` less, saturating.
+    #[must_use]
+    pub fn minus(self, earlier: Duration) -> Self {
+        let millis = i64::try_from(earlier.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// How long ago `earlier` was, zero if it lies ahead.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

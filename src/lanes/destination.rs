@@ -51,6 +51,8 @@ pub enum Control {
     Probe,
     /// Publish through this from now on; nothing: the destination is gone from `routes.yaml`.
     Replace(Option<Outlet>, LaneConfig),
+    /// Behave like this from now on, over the same connection.
+    Configure(LaneConfig),
     /// A dead letter that held this key is gone.
     Release(OrderKey),
 }
@@ -93,6 +95,8 @@ struct Running<L: Log, S> {
     lane: Lane<Payload>,
     inputs: VecDeque<Input<Payload>>,
     coming: FuturesUnordered<Coming>,
+    /// What is on its way to be durable: it counts when it is.
+    settling: Option<Arc<Settling>>,
     lag: Lag,
     looked_at: Timestamp,
     retried: u64,
@@ -113,6 +117,7 @@ impl<L: Log + 'static, S: State + 'static> LaneTask<L, S> {
             lane,
             inputs: VecDeque::from([Input::Grown(head)]),
             coming: FuturesUnordered::new(),
+            settling: None,
             lag: Lag::default(),
             looked_at: Timestamp::EPOCH,
             retried: 0,
@@ -134,6 +139,11 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
         let now = Timestamp::now();
         let mut effects = Vec::new();
         while let Some(input) = self.inputs.pop_front() {
+            if matches!(input, Input::Settled)
+                && let Some(settling) = self.settling.take()
+            {
+                self.count(&settling);
+            }
             if let Input::Page { items, .. } = &input
                 && let Some(first) = items.first()
             {
@@ -198,6 +208,7 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
                 }
                 self.task.view.orphan(orphaned);
             }
+            Control::Configure(config) => self.inputs.push_back(Input::Configure(config)),
             Control::Release(order) => self.inputs.push_back(Input::Released(order)),
         }
     }
@@ -214,7 +225,7 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
                     refused.push((ticket, payload::refused(cause, detail)));
                 }
                 Effect::Read { from, rows } => self.read(from, rows),
-                Effect::Settle(settling) => self.settle(&settling),
+                Effect::Settle(settling) => self.settle(settling),
                 Effect::LoadShelf { order, rows } => self.load(order, rows),
             }
         }
@@ -258,8 +269,7 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
         }));
     }
 
-    fn settle(&mut self, settling: &Settling) {
-        self.count(settling);
+    fn settle(&mut self, settling: Arc<Settling>) {
         let settlement = Settlement {
             lane: self.task.name.clone(),
             partition: self.task.partition,
@@ -267,6 +277,7 @@ impl<L: Log + 'static, S: State + 'static> Running<L, S> {
             receipts: settling.receipts.clone(),
             shelf: settling.shelf.clone(),
         };
+        self.settling = Some(settling);
         let ended = self.task.keeper.settle(settlement);
         self.coming.push(Box::pin(async move {
             match ended.await {

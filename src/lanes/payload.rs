@@ -2,7 +2,7 @@
 
 use crate::{
     config::settings::OnDead,
-    core::lane::Item,
+    core::lane::{Carried, Item},
     destinations::Outcome,
     domain::{
         DeadCause, Delivery, DestinationName, Event, EventId, Failure, FailureKind, Offset, Partition, RouteName,
@@ -20,6 +20,18 @@ pub enum Payload {
     Delivery(Delivery),
     /// Something that is dead already: decided to be, or damaged.
     Dead(DeadCause, Box<str>),
+}
+
+impl Carried for Payload {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Delivery(delivery) => {
+                let records = delivery.routed.row.enrichment.iter().filter_map(|part| part.record.as_ref());
+                delivery.routed.event.body.len() + records.map(|record| record.bytes.len()).sum::<usize>()
+            }
+            Self::Dead(..) => 0,
+        }
+    }
 }
 
 /// Whether a route's dead letters hold their key; asked when a row is read.
@@ -66,7 +78,8 @@ impl Part {
             event: routed.event.id,
             order: routed.event.order,
             received_at: routed.event.received_at,
-            on_dead: route.map_or(OnDead::Continue, |route| on_dead(route)),
+            // Nothing waits behind what has no key.
+            on_dead: route.filter(|_| routed.event.order.is_some()).map_or(OnDead::Continue, |route| on_dead(route)),
             payload,
         };
         match self {

@@ -15,7 +15,13 @@ use crate::{
     metrics::Metrics,
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     time,
@@ -82,6 +88,7 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
         let mut lag = Lag::default();
         let mut looked_at = Timestamp::EPOCH;
         let mut effects = Vec::new();
+        let mut tallies: BTreeMap<u64, Tally> = BTreeMap::new();
         loop {
             let now = Timestamp::now();
             while let Some(input) = inputs.pop_front() {
@@ -90,8 +97,21 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
                 {
                     lag.sample(event.position().offset, event.received_at);
                 }
+                match &input {
+                    Input::Appended(tickets, _) => {
+                        let tally = tickets.first().and_then(|ticket| tallies.remove(ticket));
+                        tally.unwrap_or_default().count(&self.metrics);
+                    }
+                    Input::NoRoom(tickets, _) => drop(tickets.first().and_then(|ticket| tallies.remove(ticket))),
+                    _ => {}
+                }
                 self.machine.step(now, input, &mut effects);
                 for effect in effects.drain(..) {
+                    if let Effect::Append(tickets, rows) = &effect
+                        && let Some(ticket) = tickets.first()
+                    {
+                        tallies.insert(*ticket, Tally::of(rows));
+                    }
                     self.carry_out(effect, &ends_out, &mut coming, &mut inputs);
                 }
             }
@@ -158,7 +178,6 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
                 }));
             }
             Effect::Append(tickets, rows) => {
-                self.count(&rows);
                 if let Err((tickets, rows)) = self.writer.append(tickets, rows, ends) {
                     inputs.push_back(Input::NoRoom(tickets, rows));
                 }
@@ -205,26 +224,38 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
             }
         }
     }
+}
 
-    fn count(&self, rows: &[NewRouted]) {
-        let mut by_route: Vec<(&RouteName, u64)> = Vec::new();
-        for new in rows {
-            let decision = &new.row.decision;
-            if decision.is_unrouted() || decision.discarded {
-                self.metrics.unrouted.inc();
-            }
-            if decision.superseded {
-                self.metrics.superseded.inc();
-            }
+/// What rows on their way to ROUTED add to the metrics once they are there.
+#[derive(Debug, Default)]
+struct Tally {
+    unrouted: u64,
+    superseded: u64,
+    by_route: BTreeMap<RouteName, u64>,
+}
+
+impl Tally {
+    fn of(rows: &[NewRouted]) -> Self {
+        let mut tally = Self::default();
+        for NewRouted { row, .. } in rows {
+            let decision = &row.decision;
+            tally.unrouted += u64::from(decision.is_unrouted() || decision.discarded);
+            tally.superseded += u64::from(decision.superseded);
             for target in &decision.targets {
-                match by_route.iter_mut().find(|(route, _)| **route == target.route) {
-                    Some((_, count)) => *count += 1,
-                    None => by_route.push((&target.route, 1)),
+                match tally.by_route.get_mut(&target.route) {
+                    Some(count) => *count += 1,
+                    None => drop(tally.by_route.insert(target.route.clone(), 1)),
                 }
             }
         }
-        for (route, count) in by_route {
-            self.metrics.routed.get_or_create(&Metrics::of_route(route)).inc_by(count);
+        tally
+    }
+
+    fn count(self, metrics: &Metrics) {
+        metrics.unrouted.inc_by(self.unrouted);
+        metrics.superseded.inc_by(self.superseded);
+        for (route, count) in &self.by_route {
+            metrics.routed.get_or_create(&Metrics::of_route(route)).inc_by(*count);
         }
     }
 }

@@ -30,12 +30,12 @@ use tokio::{
     time,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Deliveries on a job's list beyond which it does not choose on until some are done.
 const LIST_MAX: u64 = 100_000;
 /// The pause before something is tried again that the store could not do.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// What the job is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +113,8 @@ impl JobTask {
             self.shared.metrics.replays_running.dec();
             self.live.working(false);
             match end {
-                End::Done => return self.done().await,
+                End::Done if self.done(&stop).await => return,
+                End::Done => {}
                 End::Wished => {}
                 End::Stopped => return,
                 End::Failed(why) => return self.fail(&why).await,
@@ -390,50 +391,5 @@ impl JobTask {
         let queries = self.shared.queries.clone();
         let answer = tokio::task::spawn_blocking(move || question(&queries)).await;
         answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-    }
-
-    async fn done(&self) {
-        let (job, who) = (self.record.job, self.record.who.clone());
-        let moved = self
-            .shared
-            .keeper
-            .with(move |state| state.move_job(job, &[JobState::Running], JobState::Done, (Timestamp::now(), &who)));
-        match moved.await {
-            Ok(Ok(record)) => {
-                let counts = record.map(|record| record.counts).unwrap_or_default();
-                info!(replay = %job, delivered = counts.delivered, failed = counts.failed, "a replay is done");
-            }
-            Ok(Err(error)) => error!(replay = %job, error = %Chain(&error), "cannot note that a replay is done"),
-            // The next start finds nothing left to do.
-            Err(_) => {}
-        }
-    }
-
-    /// Makes what the job still has dead letters again.
-    async fn give_back(&self, state: JobState) {
-        let job = self.record.job;
-        loop {
-            let given = self.shared.keeper.with(move |keeper| keeper.give_back_job(job, state, Timestamp::now())).await;
-            match given {
-                Ok(Ok(_)) => info!(replay = %job, state = state.as_str(), "a replay is over: the rest is given back"),
-                Ok(Err(error)) => {
-                    error!(replay = %job, error = %Chain(&error), "cannot give back what a replay has, trying again");
-                    time::sleep(PAUSE).await;
-                    continue;
-                }
-                Err(_) => {}
-            }
-            return;
-        }
-    }
-
-    async fn fail(&self, why: &str) {
-        let (job, words) = (self.record.job, why.to_owned());
-        error!(replay = %job, why, "a replay cannot be carried out");
-        let noted = self.shared.keeper.with(move |state| state.note_job_error(job, &words)).await;
-        if let Ok(Err(error)) = noted {
-            error!(replay = %job, error = %Chain(&error), "cannot note why a replay failed");
-        }
-        self.give_back(JobState::Failed).await;
     }
 }

@@ -14,6 +14,7 @@
 
 pub mod choose;
 pub mod definition;
+mod ends;
 pub mod job;
 pub mod live;
 pub mod part;

@@ -27,13 +27,24 @@ pub struct Pending<T> {
     pub returned: Option<(Timestamp, Duration)>,
     /// What the last try ended with.
     pub detail: Box<str>,
+    /// The share of the buffer that it takes, in deliveries of a usual size; set when it joins its key's queue.
+    pub weight: usize,
 }
 
 impl<T> Pending<T> {
     /// A delivery that was not tried yet.
     pub fn new(item: Item<T>, shelved: bool) -> Self {
         let never = Timestamp::EPOCH;
-        Self { item, shelved, attempts: 0, first_at: never, last_at: never, returned: None, detail: "".into() }
+        Self {
+            item,
+            shelved,
+            attempts: 0,
+            first_at: never,
+            last_at: never,
+            returned: None,
+            detail: "".into(),
+            weight: 1,
+        }
     }
 
     /// What is remembered of it while it lies on the shelf.
@@ -78,6 +89,8 @@ pub struct Queue<T> {
     pub first: Pending<T>,
     /// The others, in order.
     pub rest: VecDeque<Pending<T>>,
+    /// What all of them weigh.
+    pub weight: usize,
 }
 
 impl<T> Queue<T> {

@@ -19,6 +19,7 @@
 //! At a crash the lane takes up its stored progress: deliveries in flight, and those taken whose receipt was not yet
 //! durable, are made again; nothing else is.
 
+mod clock;
 mod keys;
 mod marks;
 mod outcomes;
@@ -38,6 +39,12 @@ use crate::{
     journal::{Progress, Receipt, ShelfChange},
 };
 use std::{sync::Arc, time::Duration};
+
+/// What a lane hands to its outlet.
+pub trait Carried: Clone {
+    /// Bytes of memory that it keeps.
+    fn bytes(&self) -> usize;
+}
 
 /// One delivery, as the lane needs to know it. `T` is what the outlet gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +70,8 @@ pub struct Item<T> {
 pub struct LaneConfig {
     /// Deliveries that are out, or whose receipt is not durable yet: at most so many.
     pub window: usize,
-    /// Deliveries read and held in memory: at most so many, plus one page.
+    /// Deliveries read and held in memory: at most so many, plus one page. Large ones count for several, so that all of
+    /// them keep [`HELD_BYTES_MAX`] at most, plus one page.
     pub read_ahead: usize,
     /// How failures are tried again.
     pub retry: Retry,
@@ -80,6 +88,9 @@ pub struct LaneConfig {
     /// Spreads the pauses of lanes that fail together.
     pub seed: u64,
 }
+
+/// Bytes that a lane's deliveries keep in memory: a broker that is away must not cost more the larger events are.
+pub const HELD_BYTES_MAX: usize = 32 << 20;
 
 /// More keys than this failing by one cause, with no success between, are no trouble of their own.
 pub const COMMON_CAUSE_KEYS: usize = 100;

@@ -4,7 +4,7 @@ use crate::{
     config::settings::OnDead,
     core::{
         lane::{
-            COMMON_CAUSE_KEYS,
+            COMMON_CAUSE_KEYS, Carried,
             keys::{Stage, mix},
             step::{Lane, Timer},
         },
@@ -22,13 +22,13 @@ pub struct CommonCause {
     kind: FailureKind,
     pub detail: Box<str>,
     /// When the lane stopped for it.
-    since: Timestamp,
+    pub since: Timestamp,
     /// When one delivery is tried, to see.
     pub probe_at: Timestamp,
     pub probes: u32,
 }
 
-impl<T: Clone> Lane<T> {
+impl<T: Carried> Lane<T> {
     /// The key of a try that is not out any more. `None`: it was given up on, and the lane has heard its end before.
     fn landed(&mut self, ticket: u64) -> Option<OrderKey> {
         let flight =

@@ -7,7 +7,7 @@
 
 use crate::{
     core::lane::{
-        Effect, Item,
+        Carried, Effect, Item,
         keys::{Past, Pending},
         step::{Lane, Timer},
     },
@@ -68,12 +68,12 @@ impl Parked {
     }
 }
 
-impl<T: Clone> Lane<T> {
+impl<T: Carried> Lane<T> {
     /// Lays all of a key's deliveries on the shelf and tries them again from there.
     pub(super) fn park(&mut self, now: Timestamp, order: OrderKey) {
         self.stop_waiting(order);
         let Some(queue) = self.keys.remove(&order) else { return };
-        self.buffered -= queue.len();
+        self.let_go(queue.len(), queue.weight);
         let past = queue.first.past();
         self.parked.entry(order).or_default().past = past;
         for pending in std::iter::once(queue.first).chain(queue.rest) {
@@ -88,7 +88,9 @@ impl<T: Clone> Lane<T> {
         self.parked.entry(order).or_default().held = true;
         let Some(queue) = self.keys.get_mut(&order) else { return };
         let rest = std::mem::take(&mut queue.rest);
-        self.buffered -= rest.len();
+        let others = queue.weight - queue.first.weight;
+        queue.weight = queue.first.weight;
+        self.let_go(rest.len(), others);
         for pending in rest {
             self.put_aside(now, pending);
         }
@@ -112,7 +114,7 @@ impl<T: Clone> Lane<T> {
     pub(super) fn put_back(&mut self, order: OrderKey, until: Timestamp) {
         self.stop_waiting(order);
         if let Some(queue) = self.keys.remove(&order) {
-            self.buffered -= queue.len();
+            self.let_go(queue.len(), queue.weight);
             if let Some(parked) = self.parked.get_mut(&order) {
                 parked.past = queue.first.past();
             }
@@ -169,7 +171,7 @@ impl<T: Clone> Lane<T> {
             return;
         }
         // What other keys asked for is on its way: many keys coming back at once must not fill the memory.
-        let room = self.config.read_ahead.saturating_sub(self.buffered + self.loading);
+        let room = self.config.read_ahead.saturating_sub(self.held + self.loading);
         if room == 0 {
             self.timers.insert((now.plus(LOAD_PAUSE), Timer::Parked(order)));
             return;

@@ -1,13 +1,13 @@
 //! What a lane makes durable, and when.
 
 use crate::{
-    core::lane::{Effect, IDLE_SETTLE, Settling, keys::Pending, step::Lane},
+    core::lane::{Carried, Effect, IDLE_SETTLE, Settling, keys::Pending, step::Lane},
     domain::Timestamp,
     journal::{Ending, Receipt, ShelfChange},
 };
 use std::sync::Arc;
 
-impl<T: Clone> Lane<T> {
+impl<T: Carried> Lane<T> {
     /// Notes how a delivery ended; its place in the window is free when that is durable.
     pub(super) fn record(&mut self, now: Timestamp, pending: Pending<T>, ending: Ending, answer: Box<str>) {
         let item = &pending.item;

@@ -1,11 +1,11 @@
 //! The lane's step: inputs in, effects out.
 
 use crate::{
-    config::settings::{Rate, Retry},
+    config::settings::Retry,
     core::{
         lane::{
-            COMMON_CAUSE_KEYS, Effect, Input, Item, LaneConfig, LaneState, Marks, PARKED_KEYS_MAX, SPAN_MAX, Settling,
-            Status, TOLD_PARKED_KEYS_MAX,
+            COMMON_CAUSE_KEYS, Carried, Effect, HELD_BYTES_MAX, Input, Item, LaneConfig, LaneState, Marks,
+            PARKED_KEYS_MAX, SPAN_MAX, Settling, Status, TOLD_PARKED_KEYS_MAX,
             keys::{ByKey, Pending, Queue, Stage, mix, own_key},
             outcomes::CommonCause,
             parked::{OffShelf, Parked},
@@ -52,7 +52,9 @@ pub struct Lane<T> {
     pub(super) flights: VecDeque<Option<OrderKey>>,
     pub(super) first_ticket: u64,
     pub(super) in_flight: usize,
+    /// Deliveries in memory, and what they weigh.
     pub(super) buffered: usize,
+    pub(super) held: usize,
     /// Rows asked for from the shelf that did not come yet.
     pub(super) loading: usize,
     pub(super) parked: BTreeMap<OrderKey, Parked>,
@@ -68,7 +70,7 @@ pub struct Lane<T> {
     pub(super) settled_watermark: Offset,
     head: Offset,
     reading: bool,
-    read_again_at: Option<Timestamp>,
+    pub(super) read_again_at: Option<Timestamp>,
     pub(super) outlet: OutletState,
     pub(super) common: Option<CommonCause>,
     /// Keys that failed since the last success, and the cause they share.
@@ -77,13 +79,15 @@ pub struct Lane<T> {
     /// How long the lane stood still for a common cause, in all, before `common`.
     pub(super) stood: Duration,
     /// When the rate lets the next delivery go.
-    rate_at_micros: i64,
+    pub(super) rate_at_micros: i64,
     retried: u64,
+    /// The time of the last step.
+    pub(super) clock: Timestamp,
     /// The router's: the last ROUTED row that the marks reflect.
     pub(super) reflects: Offset,
 }
 
-impl<T: Clone> Lane<T> {
+impl<T: Carried> Lane<T> {
     /// Takes up where the stored record left off. The outlet counts as down until it says otherwise.
     #[must_use]
     pub fn new(config: LaneConfig, record: &LaneRecord) -> Self {
@@ -98,6 +102,7 @@ impl<T: Clone> Lane<T> {
             first_ticket: 0,
             in_flight: 0,
             buffered: 0,
+            held: 0,
             loading: 0,
             parked: BTreeMap::new(),
             pending: Settling::default(),
@@ -118,6 +123,7 @@ impl<T: Clone> Lane<T> {
             stood: Duration::ZERO,
             rate_at_micros: 0,
             retried: 0,
+            clock: Timestamp::EPOCH,
             reflects: record.progress.reflects,
         };
         for key in &record.parked {
@@ -148,6 +154,7 @@ impl<T: Clone> Lane<T> {
 
     /// Takes an input at a time and appends what follows from it to `effects`.
     pub fn step(&mut self, now: Timestamp, input: Input<T>, effects: &mut Vec<Effect<T>>) {
+        self.set_clock(now);
         match input {
             Input::Grown(head) => self.head = self.head.max(head),
             Input::Page { next, items } => self.page(now, next, items),
@@ -168,7 +175,7 @@ impl<T: Clone> Lane<T> {
             Input::Shelf { order, items } => self.shelf_loaded(now, order, items),
             Input::Released(order) => self.released(now, order),
             Input::Pause(paused) => self.pause(now, paused),
-            Input::Configure(config) => self.config = config,
+            Input::Configure(config) => self.configure(now, config),
             Input::Tick => {}
         }
         self.run_timers(now, effects);
@@ -184,7 +191,8 @@ impl<T: Clone> Lane<T> {
         let may_go_out = !self.paused && self.outlet == OutletState::Up;
         let timer = self.timers.first().map(|(at, _)| *at).filter(|_| may_go_out && self.common.is_none());
         let probe = self.common.as_ref().map(|common| common.probe_at).filter(|_| may_go_out && self.in_flight == 0);
-        let rate = (self.config.rate.is_some() && !self.ready.is_empty() && self.has_room())
+        let waits_for_rate = self.config.rate.is_some() && !self.ready.is_empty() && self.has_room();
+        let rate = (waits_for_rate && may_go_out && self.common.is_none())
             .then(|| Timestamp::from_millis(self.rate_at_micros / 1_000 + 1));
         [timer, probe, rate, self.read_again_at, self.settle_at()].into_iter().flatten().min()
     }
@@ -246,7 +254,7 @@ impl<T: Clone> Lane<T> {
 
     /// How many deliveries may be read.
     fn room(&self) -> usize {
-        let held = self.buffered + self.loading;
+        let held = self.held + self.loading;
         self.config.read_ahead.saturating_sub(held).min(SPAN_MAX - self.marks.span().min(SPAN_MAX))
     }
 
@@ -291,34 +299,47 @@ impl<T: Clone> Lane<T> {
     }
 
     /// Adds a delivery behind the others of its key.
-    pub(super) fn enqueue(&mut self, order: OrderKey, pending: Pending<T>) {
+    pub(super) fn enqueue(&mut self, order: OrderKey, mut pending: Pending<T>) {
+        let weight = (pending.item.payload.bytes() * self.config.read_ahead / HELD_BYTES_MAX).max(1);
+        pending.weight = weight;
         self.buffered += 1;
+        self.held += weight;
         if let Some(queue) = self.keys.get_mut(&order) {
+            queue.weight += weight;
             queue.rest.push_back(pending);
             // A key that fills the buffer would keep all others from being read: its later deliveries go by the shelf.
-            let spills = self.config.shelf && queue.len() > self.config.read_ahead / 4;
+            let spills = self.config.shelf && queue.weight > self.config.read_ahead / 4;
             if spills && !self.parked.contains_key(&order) {
                 self.parked.insert(order, Parked::default());
             }
             return;
         }
-        self.keys.insert(order, Queue { stage: Stage::Ready, first: pending, rest: VecDeque::new() });
+        self.keys.insert(order, Queue { stage: Stage::Ready, first: pending, rest: VecDeque::new(), weight });
         self.ready.push_back(order);
     }
 
     /// Takes away a key's first delivery, and makes the next one ready.
     pub(super) fn drop_first(&mut self, now: Timestamp, order: OrderKey) -> Option<Pending<T>> {
         let queue = self.keys.get_mut(&order)?;
-        self.buffered -= 1;
+        let weight = queue.first.weight;
         if let Some(next) = queue.rest.pop_front() {
             let first = std::mem::replace(&mut queue.first, next);
             queue.stage = Stage::Ready;
+            queue.weight -= weight;
             self.ready.push_back(order);
+            self.let_go(1, weight);
             return Some(first);
         }
         let queue = self.keys.remove(&order)?;
+        self.let_go(1, weight);
         self.key_is_empty(now, order);
         Some(queue.first)
+    }
+
+    /// So many deliveries, which weigh so much, are not in memory any more.
+    pub(super) fn let_go(&mut self, deliveries: usize, weight: usize) {
+        self.buffered -= deliveries;
+        self.held -= weight;
     }
 
     fn has_room(&self) -> bool {
@@ -359,20 +380,6 @@ impl<T: Clone> Lane<T> {
         }
     }
 
-    fn rate_allows(&mut self, now: Timestamp) -> bool {
-        let Some(Rate { count, per }) = self.config.rate else { return true };
-        let now_micros = now.as_millis().saturating_mul(1_000);
-        if self.rate_at_micros > now_micros {
-            return false;
-        }
-        if !self.ready.is_empty() {
-            let gap = i64::try_from(per.as_micros()).unwrap_or(i64::MAX) / i64::from(count.max(1));
-            // At most 100 ms worth may be caught up, so that a pause is not followed by a flood.
-            self.rate_at_micros = self.rate_at_micros.max(now_micros - 100_000) + gap;
-        }
-        true
-    }
-
     fn run_timers(&mut self, now: Timestamp, effects: &mut Vec<Effect<T>>) {
         // While the lane stands still its keys wait with it.
         if self.stands_still(now) {
@@ -396,9 +403,7 @@ impl<T: Clone> Lane<T> {
 
     /// When nothing more can be read because keys wait, the one that waits longest goes to the shelf.
     fn park_the_blocker(&mut self, now: Timestamp) {
-        let full = self.buffered >= self.config.read_ahead || self.marks.span() >= SPAN_MAX;
-        let more = self.marks.cursor() < self.head;
-        if !self.config.shelf || !full || !more || !self.ready.is_empty() || !matches!(self.state(), LaneState::Up) {
+        if !self.config.shelf || !self.is_stuck() || !matches!(self.state(), LaneState::Up) {
             return;
         }
         let Some((_, order)) = self.waiting.first().copied() else { return };
@@ -410,7 +415,7 @@ impl<T: Clone> Lane<T> {
             return;
         }
         self.read_again_at = None;
-        let (held, room) = (self.buffered + self.loading, self.room());
+        let (held, room) = (self.held + self.loading, self.room());
         // Small pages cost as much as large ones: wait for a quarter of the buffer, unless it is empty.
         if self.too_many_parked()
             || self.marks.cursor() >= self.head

@@ -1,6 +1,6 @@
 //! The lane, input by input.
 
-use super::{COMMON_CAUSE_KEYS, Effect, Input, Item, Lane, LaneConfig, LaneState, Settling};
+use super::{COMMON_CAUSE_KEYS, Carried, Effect, HELD_BYTES_MAX, Input, Item, Lane, LaneConfig, LaneState, Settling};
 use crate::{
     config::settings::{OnDead, Rate, Retry},
     destinations::{Outcome, OutletState},
@@ -41,6 +41,13 @@ fn item(offset: Offset, key: u64) -> Item<u64> {
     }
 }
 
+/// What a test's lane hands out is its row, with its megabytes above.
+impl Carried for u64 {
+    fn bytes(&self) -> usize {
+        usize::try_from(*self >> 32).unwrap() << 20
+    }
+}
+
 /// What is stored of a lane that did nothing yet.
 fn record() -> LaneRecord {
     LaneRecord {
@@ -60,13 +67,15 @@ struct Bench {
     out: Vec<(u64, u64)>,
     settling: Option<Arc<Settling>>,
     loads: Vec<OrderKey>,
+    /// Rows asked for.
+    reads: Vec<usize>,
 }
 
 impl Bench {
     /// A lane whose destination is up.
     fn of(config: LaneConfig, record: &LaneRecord) -> Self {
         let lane = Lane::new(config, record);
-        let mut bench = Self { lane, now: NOW, out: vec![], settling: None, loads: vec![] };
+        let mut bench = Self { lane, now: NOW, out: vec![], settling: None, loads: vec![], reads: vec![] };
         bench.step(Input::Outlet(OutletState::Up));
         bench
     }
@@ -88,7 +97,7 @@ impl Bench {
                 Effect::Publish { ticket, payload, .. } => self.out.push((ticket, payload)),
                 Effect::Settle(settling) => self.settling = Some(settling),
                 Effect::LoadShelf { order, .. } => self.loads.push(order),
-                Effect::Read { .. } => {}
+                Effect::Read { rows, .. } => self.reads.push(rows),
             }
         }
     }
@@ -349,4 +358,68 @@ fn every_delivery_of_a_parked_key_that_stays_unroutable_dies_in_its_time() {
         }
         assert_eq!(returns, 3, "the first return, and two more until a minute is over");
     }
+}
+
+#[test]
+fn a_key_that_waits_goes_to_the_shelf_as_soon_as_nothing_more_is_read() {
+    let wide = LaneConfig { window: 12, ..config() };
+    let mut bench = Bench::new(wide, (1..=10).map(|row| item(row, row)).collect());
+    bench.reads.clear();
+    bench.fail(1, FailureKind::Nacked);
+    let settled = bench.settled();
+    let shelf: Vec<_> =
+        settled.shelf.iter().map(|change| matches!(change, ShelfChange::Put(row) if row.offset == 1)).collect();
+    assert_eq!((shelf.as_slice(), bench.reads.as_slice()), ([true].as_slice(), [3].as_slice()));
+}
+
+#[test]
+fn what_is_held_is_bounded_in_bytes_too() {
+    let large = |row: u64| Item { payload: 12 << 32 | row, ..item(row, row) };
+    let mut bench = Bench::of(LaneConfig { window: 1, ..config() }, &record());
+    bench.step(Input::Grown(100));
+    bench.step(Input::Page { next: 3, items: vec![large(1), large(2)] });
+    bench.step(Input::Page { next: 4, items: vec![large(3)] });
+    assert_eq!(HELD_BYTES_MAX, 32 << 20);
+    assert_eq!(bench.reads, [12, 4], "24 of 32 MiB leave a third, 36 nothing");
+    let (ticket, _) = bench.out.remove(0);
+    bench.step(Input::Outcomes(vec![(ticket, Outcome::Taken { answer: "ack".into() })]));
+    assert_eq!(bench.reads, [12, 4, 4], "as before");
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_nothing_up() {
+    let mut bench =
+        Bench::new(LaneConfig { settle_every: Duration::from_secs(1), ..config() }, vec![item(1, 7), item(2, 8)]);
+    bench.later(Duration::from_secs(10));
+    bench.fail(2, FailureKind::Nacked);
+    bench.now = Timestamp::from_millis(NOW.as_millis() - 8 * 3_600_000);
+    bench.take(1);
+    bench.later(Duration::from_secs(2));
+    assert_eq!(bench.settled().receipts.len(), 1);
+    assert_eq!(bench.rows_out(), [2], "its pause is over as well");
+}
+
+#[test]
+fn a_rate_wakes_nobody_who_stands_still_and_an_old_one_puts_nothing_off() {
+    let slow = LaneConfig { rate: Some(Rate { count: 1, per: Duration::from_secs(3_600) }), ..config() };
+    let mut bench = Bench::new(slow, vec![item(1, 7), item(2, 8)]);
+    assert_eq!(bench.rows_out(), [1]);
+    let far = bench.lane.wake_at().expect("the next one's turn");
+    assert!(far.since(NOW) > Duration::from_secs(3_000), "{far:?}");
+    bench.step(Input::Configure(LaneConfig {
+        rate: Some(Rate { count: 500, per: Duration::from_secs(1) }),
+        ..config()
+    }));
+    bench.later(Duration::from_millis(3));
+    assert_eq!(bench.rows_out(), [1, 2]);
+
+    let mut bench = Bench::of(config(), &record());
+    bench.step(Input::Outlet(OutletState::Stopped(StopReason::Down, "gone".into())));
+    bench.step(Input::Configure(LaneConfig {
+        rate: Some(Rate { count: 500, per: Duration::from_secs(1) }),
+        ..config()
+    }));
+    bench.step(Input::Grown(100));
+    bench.step(Input::Page { next: 2, items: vec![item(1, 7)] });
+    assert_eq!(bench.lane.wake_at(), None);
 }

@@ -189,3 +189,10 @@ fn wait_for_backlogs(home: &Home, events: u64) {
         wait_for(name, PATIENCE, || (destination(home, name)["lag_events"] == events).then_some(()));
     }
 }
+
+/// No reload has cost a connection: what is out at a broker when one ends is sent again.
+fn check_one_connection_each(program: &Program) {
+    for name in ["\"crm\"", "\"lake\""] {
+        assert!((program.metric("laigu_router_client_sessions_total", &[name]) - 1.0).abs() < 0.5, "{name}");
+    }
+}

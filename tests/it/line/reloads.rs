@@ -1,6 +1,9 @@
 //! `routes.yaml` changes all the time while pushes come in: both brokers get each delivery once and in order.
 
-use super::{ALL, EVERYTHING, Line, arrives, files, on_one_line, post, push_all, wait_for_backlogs, wait_for_state};
+use super::{
+    ALL, EVERYTHING, Line, arrives, check_one_connection_each, files, on_one_line, post, push_all, wait_for_backlogs,
+    wait_for_state,
+};
 use crate::{
     crash::{
         load::Senders,
@@ -60,6 +63,7 @@ fn reloads_every_100_ms_under_load_lose_and_double_nothing_at_both_brokers_and_s
     assert_eq!(post(&home, &signed(body.as_bytes())), 401, "the old secret is gone");
     let signature = sign(body.as_bytes(), "new-secret");
     assert_eq!(post(&home, &request(body.as_bytes(), &signature)), 200);
+    check_one_connection_each(&program);
     let message = wait_for("a message", PATIENCE, || line.queue.look().pop());
     let record = wait_for("a record", PATIENCE, || line.topic.look().pop());
     assert_eq!((message.value.as_slice(), record.value.as_slice()), (body.as_bytes(), body.as_bytes()));
