@@ -27,6 +27,8 @@ const ROUTES: &str = "destinations:\n  archive: { type: file, path: ./archive }\
                       routes:\n  - { name: everything, to: [archive] }\n";
 /// Of different keys, so that they are in one batch or in several as it comes.
 const KEYS: std::ops::Range<usize> = 0..16;
+/// Numbers whose pushes bring the log's first checkpoint, after which its WAL is written over in place and does not grow.
+const TO_A_CHECKPOINT: usize = 2_000 / 16 + 10;
 
 /// The shim, built once for this run.
 fn shim() -> &'static str {
@@ -94,6 +96,42 @@ impl Disk {
             })
         };
         KEYS.map(one).collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect()
+    }
+
+    /// Pushes the numbers below [`TO_A_CHECKPOINT`], one push after the other: that makes the WAL as long as so many pushes
+    /// can, and leaves room in it for the next checkpoint to come due.
+    fn push_to_a_checkpoint(&self) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.home.hooks)).unwrap();
+        for push in (0..TO_A_CHECKPOINT).flat_map(|number| KEYS.map(move |key| Push { key, number })) {
+            stream.write_all(&push.request()).unwrap();
+            assert_eq!(answer(&mut stream).unwrap(), 200);
+        }
+    }
+
+    /// Makes the disk full in the midst of a life: pushes all numbers from `first` on until nobody is answered 200 any
+    /// more. Gives the first number that no push was answered 200 of.
+    fn fill(&self, first: usize) -> usize {
+        fs::write(self.is_full(), "").unwrap();
+        for number in first..first + 8 * TO_A_CHECKPOINT {
+            let answers = self.push(number);
+            assert!(
+                answers.values().all(|status| matches!(status, Some(200 | 503))),
+                "{answers:?}: {}",
+                self.home.log()
+            );
+            if answers == all(number, 503) {
+                return number;
+            }
+        }
+        panic!("the disk does not get full");
+    }
+
+    /// Makes room, and pushes numbers again until all of them are taken.
+    fn make_room(&self, numbers: std::ops::Range<usize>) {
+        fs::remove_file(self.is_full()).unwrap();
+        for number in numbers {
+            wait_for("pushes are taken again", PATIENCE, || (self.push(number) == all(number, 200)).then_some(()));
+        }
     }
 
     /// Everything that must be there is, once, and nothing else.
@@ -222,4 +260,48 @@ fn a_full_disk_is_answered_503_the_process_stays_and_later_pushes_are_taken() {
     disk.holds_exactly(0..3);
     lag(&program);
     assert!(program.terminate(PATIENCE).success(), "{}", disk.home.log());
+}
+
+#[test]
+fn a_checkpoint_that_finds_no_room_is_waited_out() {
+    let disk = Disk::new("", false);
+    let program = disk.start();
+    disk.push_to_a_checkpoint();
+    let refused = disk.fill(TO_A_CHECKPOINT);
+    assert!(
+        fs::read_to_string(disk.home.path("log")).unwrap().contains("no room for a checkpoint"),
+        "{}",
+        disk.home.log()
+    );
+    assert_eq!(get(disk.home.admin, "/livez").unwrap().0, 200);
+    assert_eq!(get(disk.home.admin, "/readyz").unwrap().0, 503);
+    disk.make_room(TO_A_CHECKPOINT..refused + 2 * TO_A_CHECKPOINT);
+    disk.holds_exactly(0..refused + 2 * TO_A_CHECKPOINT);
+    lag(&program);
+    assert!(program.terminate(PATIENCE).success(), "{}", disk.home.log());
+}
+
+#[test]
+fn a_start_on_a_full_disk_answers_503_and_goes_on_when_there_is_room() {
+    let disk = Disk::new("", false);
+    let program = disk.start();
+    disk.push_to_a_checkpoint();
+    let refused = disk.fill(TO_A_CHECKPOINT);
+    program.kill();
+    let program = disk.spawn();
+    wait_for("pushes are answered 503", PATIENCE, || (disk.push(refused) == all(refused, 503)).then_some(()));
+    assert!(disk.home.log().contains("no room to write the WAL back"), "{}", disk.home.log());
+    assert_eq!(get(disk.home.admin, "/readyz").unwrap().0, 503);
+    disk.make_room(TO_A_CHECKPOINT..refused + 1);
+    lag(&program);
+    assert!(program.terminate(PATIENCE).success(), "{}", disk.home.log());
+    let lines = Files::new(disk.home.path("archive")).read_new();
+    let mut seen = BTreeMap::new();
+    lines.iter().for_each(|line| *seen.entry(Push::from_id(&line.vendor_id).unwrap()).or_insert(0) += 1);
+    for push in (0..=refused).flat_map(|number| KEYS.map(move |key| Push { key, number })) {
+        // What was out without a receipt when it was killed is delivered again.
+        let copies = seen.remove(&push).unwrap_or(0);
+        assert!((1..=2).contains(&copies), "{} is there {copies} times", push.id());
+    }
+    assert!(seen.is_empty(), "{seen:?}");
 }

@@ -7,7 +7,7 @@
 //! ids/0001           the ids of sealed segments
 //! ```
 
-use crate::journal::sqlite::OpenError;
+use crate::journal::{WriteError, sqlite::OpenError};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
@@ -141,6 +141,18 @@ pub fn remove_database(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a failure beside the databases means: a full disk is waited out, everything else stops the process.
+#[must_use]
+pub fn io_error(error: &io::Error) -> WriteError {
+    if is_no_room(error) { WriteError::Full(error.to_string()) } else { WriteError::Sync(error.to_string()) }
+}
+
+/// Whether a failure is a lack of room.
+#[must_use]
+pub fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn numbers(folder: &Path, extension: Option<&str>) -> io::Result<Vec<u32>> {
