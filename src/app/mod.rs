@@ -20,6 +20,7 @@
 //! The order of a stop: not ready, still accepting for `shutdown_delay`; accept no more, answer what is in hand; lanes and
 //! router; the writing threads. All but the delay takes at most 10 s, whatever the brokers do.
 
+pub mod descriptors;
 pub mod feeds;
 pub mod fleet;
 pub mod generation;
@@ -30,6 +31,7 @@ pub mod upkeep;
 use crate::{
     admin::{self, AdminState, lockout::Lockout},
     app::{
+        descriptors::ConnectionsMax,
         fleet::{Fleet, ONLY},
         generation::Generation,
         reload::Reloader,
@@ -48,7 +50,7 @@ use crate::{
         door::Door,
         hooks::Hooks,
         listen::PassedSockets,
-        serve::{self, Server},
+        serve::{self, Ceiling, Server},
         tls::Certificates,
     },
     journal::{
@@ -123,6 +125,8 @@ struct Parts {
 /// # Errors
 /// What could not be opened, and the way out; nothing runs then.
 pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
+    // Before the store is opened: it opens many files.
+    let connections_max = ConnectionsMax::raise();
     let metrics = Arc::new(Metrics::default());
     let settings = generation.settings.clone();
     let options = sqlite::Options::new(&settings.storage.path, &settings.storage.retention, Timestamp::now())
@@ -190,8 +194,8 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let listener = sockets.listen(0, settings.server.listen)?;
     let admin_listener = sockets.listen(1, settings.server.admin)?;
     let (hooks_at, admin_at) = (listener.local_addr()?, admin_listener.local_addr()?);
-    let hooks_control = serve::Control::new(settings.server.limits);
-    let admin_control = serve::Control::new(settings.server.limits);
+    let hooks_control = serve::Control::new(settings.server.limits).below(Ceiling::new(connections_max.hooks));
+    let admin_control = serve::Control::new(settings.server.limits).below(Ceiling::silent(connections_max.admin));
     let door = Arc::new(ArcSwap::from_pointee(door));
     let accept: Arc<dyn Accept> = Arc::new(writer.clone());
     let jobs = Jobs::new(back_fills, keeper.clone(), keys, Arc::clone(&accept), gates.clone());
@@ -232,7 +236,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let (reloads, reloading) = reloader.start(lanes_stop.clone());
     tasks.spawn(reloading);
     let ready = Arc::new(AtomicBool::new(true));
-    let hooks = Hooks::new(door, Arc::new(writer.clone()), Arc::clone(&metrics));
+    let hooks = Hooks::new(door, Arc::new(writer.clone()), Arc::clone(&metrics)).below(connections_max.hooks);
     let state = Arc::new(AdminState {
         metrics,
         ready: Arc::clone(&ready),

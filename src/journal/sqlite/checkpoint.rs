@@ -11,7 +11,8 @@
 //!
 //! A checkpoint syncs, so its error is a sync error: the writer learns of it before its next batch. A full disk is none: what
 //! finds no room in the database stays in the WAL, where it is durable, and the next checkpoint tries again. The WAL
-//! does not start over meanwhile; when it cannot grow either, the batch itself finds no room.
+//! does not start over meanwhile; when it cannot grow either, the batch itself finds no room. Nor is it one when the database
+//! cannot be opened for a checkpoint, as where no more files may be open: the next one tries again.
 
 use crate::journal::{
     WriteError,
@@ -198,19 +199,21 @@ fn write_again(path: &Path) -> io::Result<()> {
 }
 
 fn run(asked: &Receiver<Job>, shared: &Shared) {
+    let mut current: Option<PathBuf> = None;
     let mut open: Option<Connection> = None;
     for job in asked {
         match job {
-            Job::Open(path) => match open_writer(&path) {
-                Ok(connection) => open = Some(connection),
-                Err(error) => shared.fail(&error),
-            },
+            Job::Open(path) => {
+                open = try_to_open(&path);
+                current = Some(path);
+            }
             Job::Passive => {
-                let made = open.as_ref().map_or(Ok(()), |open| {
-                    checkpoint_passive(open)?;
-                    checkpoint_passive(open)
-                });
-                match made {
+                open = open.or_else(|| try_to_open(current.as_ref()?));
+                let Some(open) = &open else {
+                    shared.underway.store(false, Ordering::Release);
+                    continue;
+                };
+                match checkpoint_passive(open).and_then(|()| checkpoint_passive(open)) {
                     Ok(()) => shared.made.store(true, Ordering::Release),
                     Err(error) => {
                         shared.fail(&error);
@@ -220,7 +223,7 @@ fn run(asked: &Receiver<Job>, shared: &Shared) {
                 }
             }
             Job::Close(old) => {
-                open = None;
+                (open, current) = (None, None);
                 // Readers or a full disk may keep the WAL alive; the next start then writes the rest back.
                 if let Err(error) = checkpoint_all(&old) {
                     shared.fail(&error);
@@ -228,4 +231,14 @@ fn run(asked: &Receiver<Job>, shared: &Shared) {
             }
         }
     }
+}
+
+/// Nothing is written by an attempt that fails.
+fn try_to_open(path: &Path) -> Option<Connection> {
+    open_writer(path)
+        .inspect_err(|error| {
+            let path = path.display();
+            tracing::warn!(%path, %error, "cannot open a database for checkpoints: the next one tries again");
+        })
+        .ok()
 }

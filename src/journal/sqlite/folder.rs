@@ -8,6 +8,7 @@
 //! ```
 
 use crate::journal::{WriteError, sqlite::OpenError};
+use rustix::io::Errno;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
@@ -143,16 +144,17 @@ pub fn remove_database(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What a failure beside the databases means: a full disk is waited out, everything else stops the process.
+/// What a failure beside the databases means: a lack of room is waited out, everything else stops the process.
 #[must_use]
 pub fn io_error(error: &io::Error) -> WriteError {
     if is_no_room(error) { WriteError::Full(error.to_string()) } else { WriteError::Sync(error.to_string()) }
 }
 
-/// Whether a failure is a lack of room.
+/// Whether a failure is a lack of room: on the disk, or among the files that may be open. Nothing was written then.
 #[must_use]
 pub fn is_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn numbers(folder: &Path, extension: Option<&str>) -> io::Result<Vec<u32>> {
@@ -173,9 +175,20 @@ fn numbers(folder: &Path, extension: Option<&str>) -> io::Result<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Folder;
-    use crate::journal::sqlite::OpenError;
+    use super::{Folder, io_error};
+    use crate::journal::{WriteError, sqlite::OpenError};
+    use rustix::io::Errno;
     use std::{fs, os::unix::fs::PermissionsExt};
+
+    #[test]
+    fn a_lack_of_room_or_of_files_is_waited_out_and_nothing_else() {
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE] {
+            assert!(matches!(io_error(&errno.into()), WriteError::Full(_)), "{errno:?}");
+        }
+        for errno in [Errno::IO, Errno::ROFS, Errno::NOENT, Errno::ACCESS] {
+            assert!(matches!(io_error(&errno.into()), WriteError::Sync(_)), "{errno:?}");
+        }
+    }
 
     #[test]
     fn a_second_owner_is_refused_until_the_first_lets_go() {
