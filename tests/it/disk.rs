@@ -305,3 +305,30 @@ fn a_start_on_a_full_disk_answers_503_and_goes_on_when_there_is_room() {
     }
     assert!(seen.is_empty(), "{seen:?}");
 }
+
+#[test]
+fn the_names_of_folders_and_files_are_synced_also_by_whoever_finds_them_there() {
+    let disk =
+        Disk { home: Home::new("{ path: ./above/data }", &format!("{SOURCES}{ROUTES}")), ..Disk::new("", false) };
+    let synced = disk.home.path("synced");
+    let start = || disk.home.start_with(&[("LD_PRELOAD", shim()), ("FAULT_SYNCED", synced.to_str().unwrap())]);
+    let syncs = |name: &str| {
+        let path = fs::canonicalize(disk.home.path(name)).unwrap();
+        fs::read_to_string(&synced).unwrap().lines().filter(|line| *line == path.to_str().unwrap()).count()
+    };
+    let program = start();
+    assert_eq!(disk.push(0), all(0, 200));
+    disk.holds_exactly(0..1);
+    // In the last one lie the folder that is above the store's, and the archive.
+    for folder in ["above/data", "above", "archive", ""] {
+        assert!(syncs(folder) > 0, "{folder}");
+    }
+    program.kill();
+    let folders = ["above", "archive"];
+    let before = folders.map(syncs);
+    let program = start();
+    lag(&program);
+    wait_for("the folders are synced", PATIENCE, || {
+        folders.iter().zip(before).all(|(folder, before)| syncs(folder) > before).then_some(())
+    });
+}

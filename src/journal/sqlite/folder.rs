@@ -11,7 +11,7 @@ use crate::journal::{WriteError, sqlite::OpenError};
 use rustix::io::Errno;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io,
+    io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -31,6 +31,7 @@ impl Folder {
     /// [`OpenError::Locked`] when another process owns it, [`OpenError::Folder`] when it cannot be used.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Folder { path: path.to_owned(), source };
+        let missing = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()).count();
         for folder in [path.to_owned(), path.join("events"), path.join("ids")] {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
             fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(failed)?;
@@ -43,6 +44,7 @@ impl Folder {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         sync_folder(path).map_err(failed)?;
+        sync_names(path, missing).map_err(failed)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -117,6 +119,21 @@ impl Folder {
 /// When the folder cannot be opened or synced.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Makes the name of a folder durable, and those of the ones above it where so many were made just now. A folder that was
+/// there may be the work of a process that was killed before it came to that.
+fn sync_names(path: &Path, made: usize) -> io::Result<()> {
+    for folder in path.ancestors().take(made.max(1)) {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match sync_folder(parent) {
+            // Whose folder it is, and on what, is another's business: it was given to us as it is.
+            Err(error)
+                if made == 0 && matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Creates an empty file that only the owner may read, so that SQLite does not choose the permissions.

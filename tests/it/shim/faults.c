@@ -7,10 +7,12 @@
  *                 tells of a lost page once and then forgets it
  *   FAULT_FULL    while this file exists, writes that would make a file longer fail with ENOSPC. Not those to SQLite's
  *                 shared memory: a start cuts it and has it grow into the room it just gave back
+ *   FAULT_SYNCED  this file gets the path of every file and folder that is synced, wherever it lies, one a line
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,11 +65,25 @@ static int is_full(int fd, off_t end) {
     return full;
 }
 
+/* Tells of a sync that ended. */
+static int told(int fd, int result) {
+    int before = errno;
+    const char *file = getenv("FAULT_SYNCED");
+    int log = file == NULL || result != 0 ? -1 : open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    char path[4096];
+    if (log >= 0) {
+        dprintf(log, "%s\n", path_of(fd, path));
+        close(log);
+    }
+    errno = before;
+    return result;
+}
+
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-int fsync(int fd) { return sync_fails(fd) ? -1 : REAL(fsync)(fd); }
+int fsync(int fd) { return sync_fails(fd) ? -1 : told(fd, REAL(fsync)(fd)); }
 
-int fdatasync(int fd) { return sync_fails(fd) ? -1 : REAL(fdatasync)(fd); }
+int fdatasync(int fd) { return sync_fails(fd) ? -1 : told(fd, REAL(fdatasync)(fd)); }
 
 ssize_t write(int fd, const void *bytes, size_t count) { return is_full(fd, -1) ? -1 : REAL(write)(fd, bytes, count); }
 
