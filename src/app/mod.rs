@@ -13,7 +13,7 @@
 //! | a replay | as a lane; the next start goes on with it | it is over |
 //! | a destination's lane, the morgue | waits up to 3 s for answers, stores them | the process stops |
 //! | an outlet | ends when its lane drops it | its lane sees it gone, and tries again with a reload |
-//! | upkeep (thread): seals segments, removes old ones | finishes its step | with an error only on a failed sync: the process stops |
+//! | upkeep (thread): seals segments, removes old ones | gets 1 s to finish its step; the next start does what is left | with an error only on a failed sync: the process stops |
 //! | writer (thread) | writes what it has | with an error only on a failed sync: the process stops |
 //! | state keeper (thread) | writes what it has | the same |
 //!
@@ -92,6 +92,10 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 const SPAWNS: usize = 64;
 /// How long router and lanes get to store what they have.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(7);
+
+/// How long upkeep gets to finish its step: it may write a whole file of ids, or delete a million rows.
+const LAST_STEP: Duration = Duration::from_secs(1);
+const UPKEEP: &str = "upkeep";
 
 /// A program that runs.
 pub struct Running {
@@ -262,7 +266,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
         lanes_stop,
         writer,
         keeper,
-        threads: vec![("upkeep", upkeep_thread), ("writer", writer_thread), ("state keeper", keeper_thread)],
+        threads: vec![(UPKEEP, upkeep_thread), ("writer", writer_thread), ("state keeper", keeper_thread)],
         upkeep,
         ready,
     };
@@ -336,6 +340,11 @@ impl Parts {
         self.writer.stop();
         self.keeper.stop();
         for (name, thread) in self.threads {
+            // A crash between any two of its steps loses nothing; nor does the end of the process.
+            if name == UPKEEP && time::timeout(LAST_STEP, ended(&thread)).await.is_err() {
+                warn!("upkeep did not end in time: the next start does what is left");
+                continue;
+            }
             let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
             match joined {
                 Ok(Ok(())) => {}
@@ -345,6 +354,13 @@ impl Parts {
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Waits for a thread without a thread that waits.
+async fn ended<T>(thread: &JoinHandle<T>) {
+    while !thread.is_finished() {
+        time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -53,7 +53,12 @@ struct Disk {
 impl Disk {
     /// What fails are files below this part of the data folder.
     fn new(below: &str, once: bool) -> Self {
-        let home = Home::new("{ path: ./data }", &format!("{SOURCES}{ROUTES}"));
+        Self::of_size("20GiB", below, once)
+    }
+
+    fn of_size(size: &str, below: &str, once: bool) -> Self {
+        let storage = format!("{{ path: ./data, max_size: {size} }}");
+        let home = Home::new(&storage, &format!("{SOURCES}{ROUTES}"));
         let below = home.path("data").join(below);
         Self { home, below, once }
     }
@@ -62,15 +67,20 @@ impl Disk {
         self.home.path("syncs-fail")
     }
 
+    fn syncs_hang(&self) -> PathBuf {
+        self.home.path("syncs-hang")
+    }
+
     fn is_full(&self) -> PathBuf {
         self.home.path("is-full")
     }
 
     fn with_shim<T>(&self, start: impl FnOnce(&[(&str, &str)]) -> T) -> T {
         let shown = |path: PathBuf| path.to_str().unwrap().to_owned();
-        let (below, sync, full) = (shown(self.below.clone()), shown(self.syncs_fail()), shown(self.is_full()));
-        let mut variables =
-            vec![("LD_PRELOAD", shim()), ("FAULT_BELOW", &below), ("FAULT_SYNC", &sync), ("FAULT_FULL", &full)];
+        let (below, sync) = (shown(self.below.clone()), shown(self.syncs_fail()));
+        let (hang, full) = (shown(self.syncs_hang()), shown(self.is_full()));
+        let mut variables = vec![("LD_PRELOAD", shim()), ("FAULT_BELOW", &below)];
+        variables.extend([("FAULT_SYNC", &*sync), ("FAULT_HANG", &*hang), ("FAULT_FULL", &*full)]);
         if self.once {
             variables.push(("FAULT_ONCE", "1"));
         }
@@ -331,4 +341,28 @@ fn the_names_of_folders_and_files_are_synced_also_by_whoever_finds_them_there() 
     wait_for("the folders are synced", PATIENCE, || {
         folders.iter().zip(before).all(|(folder, before)| syncs(folder) > before).then_some(())
     });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_sealing_that_hangs() {
+    let disk = Disk::of_size("16MiB", "ids/", false);
+    let program = disk.start();
+    fs::write(disk.syncs_hang(), "").unwrap();
+    let mut pushed = 0;
+    while !disk.home.path("data/ids/0001.tmp").exists() {
+        assert!(pushed < 1_000, "no segment was closed: {}", disk.home.log());
+        assert_eq!(disk.push(pushed), all(pushed, 200));
+        pushed += 1;
+    }
+    disk.holds_exactly(0..pushed);
+    lag(&program);
+    assert!(program.terminate(Duration::from_secs(10)).success(), "{}", disk.home.log());
+    assert!(disk.home.log().contains("upkeep did not end in time"), "{}", disk.home.log());
+    fs::remove_file(disk.syncs_hang()).unwrap();
+    let program = disk.start();
+    wait_for("the segment is sealed", PATIENCE, || disk.home.path("data/ids/0001").exists().then_some(()));
+    assert_eq!(disk.push(0), all(0, 200));
+    assert_eq!(disk.push(pushed), all(pushed, 200));
+    disk.holds_exactly(0..pushed + 1);
+    lag(&program);
 }

@@ -5,6 +5,7 @@
  *   FAULT_SYNC    while this file exists, fsync and fdatasync fail with EIO
  *   FAULT_ONCE    with it, the first failure removes that file, so that the next sync succeeds: as Linux does it, which
  *                 tells of a lost page once and then forgets it
+ *   FAULT_HANG    while this file exists, fsync and fdatasync do not return
  *   FAULT_FULL    while this file exists, writes that would make a file longer fail with ENOSPC. Not those to SQLite's
  *                 shared memory: a start cuts it and has it grow into the room it just gave back
  *   FAULT_SYNCED  this file gets the path of every file and folder that is synced, wherever it lies, one a line
@@ -48,6 +49,7 @@ static int is_set(const char *variable) {
 
 static int sync_fails(int fd) {
     int before = errno;
+    while (is_set("FAULT_HANG") && is_below(fd)) usleep(10000);
     int fails = is_set("FAULT_SYNC") && is_below(fd);
     if (fails && getenv("FAULT_ONCE") != NULL) fails = unlink(getenv("FAULT_SYNC")) == 0;
     errno = fails ? EIO : before;
