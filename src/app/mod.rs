@@ -13,13 +13,14 @@
 //! | a replay | as a lane; the next start goes on with it | it is over |
 //! | a destination's lane, the morgue | waits up to 3 s for answers, stores them | the process stops |
 //! | an outlet | ends when its lane drops it | its lane sees it gone, and tries again with a reload |
-//! | upkeep (thread): seals segments, removes old ones | finishes its step | with an error only on a failed sync: the process stops |
+//! | upkeep (thread): seals segments, removes old ones | gets 1 s to finish its step; the next start does what is left | with an error only on a failed sync: the process stops |
 //! | writer (thread) | writes what it has | with an error only on a failed sync: the process stops |
 //! | state keeper (thread) | writes what it has | the same |
 //!
 //! The order of a stop: not ready, still accepting for `shutdown_delay`; accept no more, answer what is in hand; lanes and
 //! router; the writing threads. All but the delay takes at most 10 s, whatever the brokers do.
 
+pub mod descriptors;
 pub mod feeds;
 pub mod fleet;
 pub mod generation;
@@ -30,6 +31,7 @@ pub mod upkeep;
 use crate::{
     admin::{self, AdminState, lockout::Lockout},
     app::{
+        descriptors::ConnectionsMax,
         fleet::{Fleet, ONLY},
         generation::Generation,
         reload::Reloader,
@@ -48,7 +50,7 @@ use crate::{
         door::Door,
         hooks::Hooks,
         listen::PassedSockets,
-        serve::{self, Server},
+        serve::{self, Ceiling, Server},
         tls::Certificates,
     },
     journal::{
@@ -91,6 +93,10 @@ const SPAWNS: usize = 64;
 /// How long router and lanes get to store what they have.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(7);
 
+/// How long upkeep gets to finish its step: it may write a whole file of ids, or delete a million rows.
+const LAST_STEP: Duration = Duration::from_secs(1);
+const UPKEEP: &str = "upkeep";
+
 /// A program that runs.
 pub struct Running {
     /// Where webhooks arrive.
@@ -123,6 +129,8 @@ struct Parts {
 /// # Errors
 /// What could not be opened, and the way out; nothing runs then.
 pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
+    // Before the store is opened: it opens many files.
+    let connections_max = ConnectionsMax::raise();
     let metrics = Arc::new(Metrics::default());
     let settings = generation.settings.clone();
     let options = sqlite::Options::new(&settings.storage.path, &settings.storage.retention, Timestamp::now())
@@ -191,8 +199,8 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let admin_listener = sockets.listen(1, settings.server.admin)?;
     let (hooks_at, admin_at) = (listener.local_addr()?, admin_listener.local_addr()?);
     reload::guarded(admin_at, &settings).map_err(anyhow::Error::msg)?;
-    let hooks_control = serve::Control::new(settings.server.limits);
-    let admin_control = serve::Control::new(settings.server.limits);
+    let hooks_control = serve::Control::new(settings.server.limits).below(Ceiling::new(connections_max.hooks));
+    let admin_control = serve::Control::new(settings.server.limits).below(Ceiling::silent(connections_max.admin));
     let door = Arc::new(ArcSwap::from_pointee(door));
     let accept: Arc<dyn Accept> = Arc::new(writer.clone());
     let jobs = Jobs::new(back_fills, keeper.clone(), keys, Arc::clone(&accept), gates.clone());
@@ -234,7 +242,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
     let (reloads, reloading) = reloader.start(lanes_stop.clone());
     tasks.spawn(reloading);
     let ready = Arc::new(AtomicBool::new(true));
-    let hooks = Hooks::new(door, Arc::new(writer.clone()), Arc::clone(&metrics));
+    let hooks = Hooks::new(door, Arc::new(writer.clone()), Arc::clone(&metrics)).below(connections_max.hooks);
     let state = Arc::new(AdminState {
         metrics,
         ready: Arc::clone(&ready),
@@ -260,7 +268,7 @@ pub async fn start(mut generation: Generation) -> anyhow::Result<Running> {
         lanes_stop,
         writer,
         keeper,
-        threads: vec![("upkeep", upkeep_thread), ("writer", writer_thread), ("state keeper", keeper_thread)],
+        threads: vec![(UPKEEP, upkeep_thread), ("writer", writer_thread), ("state keeper", keeper_thread)],
         upkeep,
         ready,
     };
@@ -334,6 +342,11 @@ impl Parts {
         self.writer.stop();
         self.keeper.stop();
         for (name, thread) in self.threads {
+            // A crash between any two of its steps loses nothing; nor does the end of the process.
+            if name == UPKEEP && time::timeout(LAST_STEP, ended(&thread)).await.is_err() {
+                warn!("upkeep did not end in time: the next start does what is left");
+                continue;
+            }
             let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
             match joined {
                 Ok(Ok(())) => {}
@@ -343,6 +356,13 @@ impl Parts {
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Waits for a thread without a thread that waits.
+async fn ended<T>(thread: &JoinHandle<T>) {
+    while !thread.is_finished() {
+        time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -42,8 +42,8 @@ pub struct Door {
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) limits: Limits,
     pub(super) keys: HashKeys,
-    /// How many pushes of one tenant may wait for the store: half of all that can, where there are others.
-    pub(super) share: usize,
+    /// Whether there are several tenants.
+    shared: bool,
 }
 
 /// One source.
@@ -90,8 +90,19 @@ impl Door {
             .collect::<Result<BTreeMap<_, Gate>, DoorError>>()?;
         let server = &settings.server;
         let tenants: usize = gates.values().map(|gate| gate.tenants.len()).sum();
-        let share = if tenants > 1 { (server.limits.connections / 2).max(1) } else { usize::MAX };
-        Ok(Self { gates, trusted_proxies: server.trusted_proxies.clone(), limits: server.limits, keys, share })
+        Ok(Self {
+            gates,
+            trusted_proxies: server.trusted_proxies.clone(),
+            limits: server.limits,
+            keys,
+            shared: tenants > 1,
+        })
+    }
+
+    /// How many pushes of one tenant may wait for the store where so many connections may be open at most: half of all
+    /// that can, where there are other tenants.
+    pub(super) fn share(&self, connections_max: usize) -> usize {
+        if self.shared { (self.limits.connections.min(connections_max) / 2).max(1) } else { usize::MAX }
     }
 
     /// Finds where a path leads.

@@ -38,13 +38,20 @@ pub struct Hooks {
     store: Arc<dyn Accept>,
     metrics: Arc<Metrics>,
     refusing: Refusing,
+    connections_max: usize,
 }
 
 impl Hooks {
     /// Takes the door, which a reload may swap at any time, and the store behind it.
     #[must_use]
     pub fn new(door: Arc<ArcSwap<Door>>, store: Arc<dyn Accept>, metrics: Arc<Metrics>) -> Self {
-        Self { door, store, metrics, refusing: Refusing::default() }
+        Self { door, store, metrics, refusing: Refusing::default(), connections_max: usize::MAX }
+    }
+
+    /// Takes note that no more connections than these are open at a time, whatever the settings say.
+    #[must_use]
+    pub fn below(self, connections_max: usize) -> Self {
+        Self { connections_max, ..self }
     }
 
     /// Whether the store refuses pushes at the moment.
@@ -87,7 +94,7 @@ impl Hooks {
             Admitted::Probe => {}
             Admitted::Event(event, tenant) => {
                 let busy = || Refusal::from(Problem::TenantBusy).after(BUSY_DELAY).closing();
-                let _place = tenant.waiting.enter(door.share).ok_or_else(busy)?;
+                let _place = tenant.waiting.enter(door.share(self.connections_max)).ok_or_else(busy)?;
                 let (sender, answer) = oneshot::channel();
                 self.store.offer(*event, sender).map_err(|Busy| Refusal::from(Problem::Busy).after(BUSY_DELAY))?;
                 match answer.await {

@@ -8,8 +8,9 @@
 //! 2. [`Control::stop`]: accepts what the kernel holds already, then no more. Requests in hand are answered, quiet
 //!    connections end after a short grace. [`Server::run`] returns when the last one has ended.
 //!
-//! At the cap the server pauses accepting: further connections wait in the kernel, nobody is refused. Dropping the
-//! future of [`Server::run`] ends every connection at once.
+//! At the cap the server pauses accepting: further connections wait in the kernel, nobody is refused. The cap is
+//! `server.limits.connections`, or the [`Ceiling`] where that is lower. Dropping the future of [`Server::run`] ends every
+//! connection at once.
 
 use super::{connection, problem::Problem, pulse::Pulses, tls::Certificates};
 use crate::config::settings::Limits;
@@ -18,7 +19,17 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper_util::service::TowerToHyperService;
-use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -88,10 +99,48 @@ pub fn tower<S>(service: S) -> Service<TowerToHyperService<S>> {
     Service(TowerToHyperService::new(service))
 }
 
+/// How many connections a listener may have open whatever the settings say.
+#[derive(Debug, Clone)]
+pub struct Ceiling {
+    connections: usize,
+    /// The last number that was lowered, and said to be; shared by clones.
+    told: Option<Arc<AtomicUsize>>,
+}
+
+impl Ceiling {
+    /// A ceiling that warns when the settings want more.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
+        Self { connections, told: Some(Arc::default()) }
+    }
+
+    /// A ceiling that says nothing.
+    #[must_use]
+    pub fn silent(connections: usize) -> Self {
+        Self { connections, told: None }
+    }
+
+    /// The number in force where this one is set.
+    fn lower(&self, wanted: usize) -> usize {
+        let connections = self.connections;
+        if wanted > connections
+            && let Some(told) = &self.told
+            && told.swap(wanted, Ordering::Relaxed) != wanted
+        {
+            tracing::warn!(
+                "`server.limits.connections` is {wanted}, and the process may not open so many files: {connections} are \
+                 open at a time; raise the limit of open files (`ulimit -n`, `LimitNOFILE=`)"
+            );
+        }
+        wanted.min(connections).max(1)
+    }
+}
+
 /// Steers a running server; clones steer the same one.
 #[derive(Debug, Clone)]
 pub struct Control {
     limits: Arc<ArcSwap<Limits>>,
+    ceiling: Ceiling,
     pulses: Arc<Pulses>,
     stop: CancellationToken,
 }
@@ -102,9 +151,16 @@ impl Control {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits: Arc::new(ArcSwap::from_pointee(limits)),
+            ceiling: Ceiling::silent(usize::MAX),
             pulses: Arc::new(Pulses::new()),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// Puts a ceiling over the connections of these limits, and of all that are set later.
+    #[must_use]
+    pub fn below(self, ceiling: Ceiling) -> Self {
+        Self { ceiling, ..self }
     }
 
     /// Sets the limits of connections to come.
@@ -149,7 +205,7 @@ impl<A: Answers> Server<A> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let room = connections.len() < self.control.limits.load().connections.max(1);
+            let room = connections.len() < self.control.ceiling.lower(self.control.limits.load().connections);
             tokio::select! {
                 accepted = self.listener.accept(), if room => match accepted {
                     Ok((stream, peer)) => self.open(&mut connections, stream, peer),
@@ -213,5 +269,21 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!("a connection's task panicked; the connection is closed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ceiling;
+
+    #[test]
+    fn a_number_above_the_ceiling_is_lowered_and_each_one_once_told() {
+        let ceiling = Ceiling::new(100);
+        for (wanted, expected, told) in
+            [(50, 50, 0), (100, 100, 0), (101, 100, 101), (10_000, 100, 10_000), (0, 1, 10_000)]
+        {
+            assert_eq!(ceiling.clone().lower(wanted), expected);
+            assert_eq!(ceiling.told.as_ref().unwrap().load(super::Ordering::Relaxed), told, "{wanted}");
+        }
     }
 }

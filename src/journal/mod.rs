@@ -110,7 +110,8 @@ pub struct Appended {
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The disk, or the size the operator allows, is full. Rolled back; try again when there is room.
+    /// The disk, or the size the operator allows, is full, or no more files may be opened. Rolled back; try again when
+    /// there is room.
     #[error("the store is full: {0}")]
     Full(String),
     /// A sync failed: what is on disk is not known. The process must stop; a start finds out.

@@ -2,7 +2,8 @@
 //!
 //! [`Tail`] is a [`Log`] over another one. A batch is published to it only after its commit said ok; from then on
 //! the router and every lane get the same `Arc` of a row. Reads that begin before the ring go to the engine
-//! underneath. The ring is bounded by the bytes of bodies it keeps alive; at the bound the oldest rows leave.
+//! underneath. The ring is bounded by the bytes of bodies it keeps alive; at the bound the oldest rows leave. A decision
+//! keeps its event alive: it leaves with it at the latest, unless its body was counted for itself.
 
 use crate::{
     domain::{Event, EventId, Incarnation, Offset, Partition, Routed},
@@ -163,6 +164,9 @@ impl<A: Appender, L: Log> TailAppender<A, L> {
 struct Ring {
     events: Rows<Event>,
     routed: Rows<Routed>,
+    /// Events whose bodies are counted among `events` alone, each with the last decision that must leave when it does.
+    /// Both numbers grow from front to back: a later decision about an older event covers those before it.
+    leaning: VecDeque<(Offset, Offset)>,
     bytes_max: usize,
 }
 
@@ -178,13 +182,12 @@ struct Rows<T> {
 struct Kept<T> {
     row: Arc<T>,
     bytes: usize,
-    /// Whether its body is counted by the ring of events.
-    leans: bool,
 }
 
 impl Ring {
     fn new(heads: Heads, bytes_max: usize) -> Self {
-        Self { events: Rows::new(heads.events), routed: Rows::new(heads.routed), bytes_max }
+        let (events, routed) = (Rows::new(heads.events), Rows::new(heads.routed));
+        Self { events, routed, leaning: VecDeque::new(), bytes_max }
     }
 
     fn heads(&self) -> Heads {
@@ -195,16 +198,22 @@ impl Ring {
         self.events.start_at(appended.first_event);
         for event in events {
             let bytes = ROW_BYTES + event_body(&event) + event.headers.0.len();
-            self.events.push(Kept { row: event, bytes, leans: false });
+            self.events.push(Kept { row: event, bytes });
         }
         self.routed.start_at(appended.first_routed);
         let first = self.events.first();
         for row in routed {
             // A body that the ring of events holds anyway is counted there.
-            let leans = row.event.position().offset >= first;
-            let body = if leans { 0 } else { ROW_BYTES + routed_body(&row) };
+            let event = row.event.position().offset;
+            let body = if event >= first { 0 } else { ROW_BYTES + routed_body(&row) };
+            if event >= first {
+                while self.leaning.back().is_some_and(|(earlier, _)| *earlier >= event) {
+                    self.leaning.pop_back();
+                }
+                self.leaning.push_back((event, row.offset));
+            }
             let bytes = ROW_BYTES + body + records_bytes(&row);
-            self.routed.push(Kept { row, bytes, leans });
+            self.routed.push(Kept { row, bytes });
         }
     }
 
@@ -219,8 +228,15 @@ impl Ring {
             }
             // Decisions must not keep alive what is counted nowhere any more.
             let first = self.events.first();
-            while self.routed.rows.front().is_some_and(|kept| kept.leans && kept.row.event.position().offset < first) {
-                routed.extend(self.routed.pop());
+            while let Some((event, last)) = self.leaning.front().copied()
+                && event < first
+            {
+                self.leaning.pop_front();
+                while self.routed.first() <= last
+                    && let Some(kept) = self.routed.pop()
+                {
+                    routed.push(kept);
+                }
             }
         }
         (events, routed)
@@ -384,5 +400,33 @@ mod tests {
         }
         let page = tail.routed(P0, 1, &Wanted::All, ALL).unwrap();
         assert_eq!(offsets(&page, |routed| routed.offset), (1..=100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_body_is_kept_alive_beyond_the_bound_in_whatever_order_events_are_decided() {
+        let (_journal, tail, mut appender) = start(40_000);
+        let events = |from: u32, to: u32| (from..to).map(|n| (samples::event(&n.to_string(), 1_000), false)).collect();
+        // Those waiting for a decision hold their events: half of them leave the ring before they are decided.
+        let mut undecided = Vec::new();
+        for step in 0..60_u32 {
+            appender.append(Batch { events: events(step * 10, step * 10 + 10), routed: vec![] }).unwrap();
+            let page = tail.events(P0, u64::from(step) * 10 + 1, ALL).unwrap();
+            undecided.extend(page.rows.into_iter().map(|entry| match entry {
+                Entry::Row(event) => event,
+                Entry::Damaged(damage) => panic!("{damage:?}"),
+            }));
+            // A late one stands before those of this step, and these are not in the order of their events.
+            let mut decided = vec![undecided.remove(0)];
+            decided.extend(undecided.split_off(undecided.len() - 5).into_iter().rev());
+            let routed = decided.iter().map(|event| samples::routed(event, &["crm"])).collect();
+            appender.append(Batch { events: vec![], routed }).unwrap();
+            let ring = tail.ring(P0).unwrap();
+            let mut held: Vec<_> = ring.events.rows.iter().map(|kept| Arc::clone(&kept.row)).collect();
+            held.extend(ring.routed.rows.iter().map(|kept| Arc::clone(&kept.row.event)));
+            held.sort_by_key(|event| event.position().offset);
+            held.dedup_by_key(|event| event.position().offset);
+            let bytes: usize = held.iter().map(|event| event.body.len()).sum();
+            assert!(bytes <= 40_000, "{bytes} bytes are held after step {step}");
+        }
     }
 }

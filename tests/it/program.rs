@@ -46,7 +46,17 @@ impl Home {
 
     /// The same, with variables in its environment.
     pub fn start_with(&self, variables: &[(&str, &str)]) -> Program {
-        let mut program = self.spawn_with(variables);
+        self.ready(self.spawn_with(variables))
+    }
+
+    /// The same, where it may open so many files and no more.
+    pub fn start_with_files(&self, files: usize) -> Program {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(env!("CARGO_BIN_EXE_laigu-router"));
+        self.ready(self.spawn_as(shell, &[]))
+    }
+
+    fn ready(&self, mut program: Program) -> Program {
         let until = Instant::now() + PATIENCE;
         while !matches!(get(self.admin, "/readyz"), Some((200, _))) {
             let ended = program.child.try_wait().unwrap();
@@ -63,8 +73,11 @@ impl Home {
 
     /// The same, with variables in its environment.
     pub fn spawn_with(&self, variables: &[(&str, &str)]) -> Program {
+        self.spawn_as(Command::new(env!("CARGO_BIN_EXE_laigu-router")), variables)
+    }
+
+    fn spawn_as(&self, mut command: Command, variables: &[(&str, &str)]) -> Program {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_laigu-router"));
         command.arg("--config").arg(self.path("routes.yaml")).arg("serve").current_dir(self.folder.path());
         command
             .env("RUST_LOG", "info")

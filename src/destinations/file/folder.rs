@@ -109,6 +109,8 @@ impl Folder {
             TryLockError::WouldBlock => FolderError::Locked(path.to_owned()),
             TryLockError::Error(source) => io_error("lock", path)(source),
         })?;
+        // The newest file may be the work of a process that was killed before it synced the file's name.
+        dir.sync_all().map_err(io_error(SYNC, path))?;
         let mut folder = Self { path: path.to_owned(), dir, place: newest(path)?, current: None, bytes_max };
         if folder.place != Place::default() {
             let name = folder.place.name();
@@ -204,14 +206,16 @@ impl Folder {
     }
 }
 
-/// Makes a folder that is missing, so that it is there after a power cut too.
+/// Makes a folder that is missing, and those above it, so that they are there after a power cut too.
 fn create(path: &Path) -> Result<(), FolderError> {
-    if path.is_dir() {
-        return Ok(());
-    }
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
     DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(io_error("make", path))?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error(SYNC, parent))
+    for folder in missing {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error(SYNC, parent))?;
+    }
+    Ok(())
 }
 
 fn newest(path: &Path) -> Result<Place, FolderError> {

@@ -9,14 +9,23 @@
 //! keeps the slowest answers fast. With 20,000 events at once the slowest hundredth took 18 to 26 ms at half the pace, with
 //! 2,000 it takes 5 to 6, at the same cost an event.
 //!
-//! A checkpoint syncs, so its error is a sync error: the writer learns of it before its next batch.
+//! A checkpoint syncs, so its error is a sync error: the writer learns of it before its next batch. A full disk is none: what
+//! finds no room in the database stays in the WAL, where it is durable, and the next checkpoint tries again. The WAL
+//! does not start over meanwhile; when it cannot grow either, the batch itself finds no room. Nor is it one when the database
+//! cannot be opened for a checkpoint, as where no more files may be open: the next one tries again.
 
 use crate::journal::{
     WriteError,
-    sqlite::database::{checkpoint_all, checkpoint_passive, open_writer},
+    sqlite::{
+        OpenError,
+        database::{checkpoint_all, checkpoint_passive, open_writer, write_error},
+    },
 };
 use rusqlite::Connection;
 use std::{
+    fs::OpenOptions,
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,6 +39,9 @@ use std::{
 const EVENTS_BETWEEN: u64 = 2_000;
 /// Bytes between two checkpoints, for stores with large bodies.
 const BYTES_BETWEEN: u64 = 4 << 20;
+
+/// How much of a WAL is written again at a time.
+const REWRITE_BYTES: usize = 256 << 10;
 
 /// What the thread is asked to do.
 enum Job {
@@ -77,7 +89,7 @@ impl Checkpointer {
         Ok(this)
     }
 
-    /// How many checkpoints failed.
+    /// How many checkpoints failed, not counting those that found no room.
     #[must_use]
     pub fn errors(&self) -> u64 {
         self.shared.errors.load(Ordering::Relaxed)
@@ -138,28 +150,95 @@ impl Drop for Checkpointer {
 
 impl Shared {
     fn fail(&self, error: &rusqlite::Error) {
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-        self.errors.fetch_add(1, Ordering::AcqRel);
+        match write_error(error) {
+            WriteError::Full(why) => {
+                tracing::warn!(%why, "no room for a checkpoint: the WAL keeps what it has, the next one tries again");
+            }
+            WriteError::Sync(why) => {
+                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                self.errors.fetch_add(1, Ordering::AcqRel);
+            }
+            WriteError::Fenced => {}
+        }
+    }
+}
+
+/// Makes what a start finds in a WAL durable before anything is served: written back into the database and synced; on a
+/// full disk, written again where it lies and synced, which needs no room.
+///
+/// A sync alone would not do for the latter: where one failed before, the pages may be in memory alone and count as written.
+///
+/// # Errors
+/// [`OpenError`]: nothing may be served then.
+pub fn make_durable(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let Err(source) = checkpoint_all(connection) else { return Ok(()) };
+    let WriteError::Full(why) = write_error(&source) else {
+        return Err(OpenError::Database { path: path.to_owned(), source });
+    };
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let wal = PathBuf::from(wal);
+    write_again(&wal).map_err(|source| OpenError::Folder { path: wal, source })?;
+    tracing::warn!(path = %path.display(), %why, "no room to write the WAL back: it keeps what it has");
+    Ok(())
+}
+
+/// Writes a file's bytes over themselves and syncs them. SQLite holds no lock on a WAL that closing the file would lose.
+fn write_again(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut block = vec![0; REWRITE_BYTES];
+    let mut at = 0;
+    loop {
+        let read = file.read_at(&mut block, at)?;
+        if read == 0 {
+            return file.sync_all();
+        }
+        file.write_all_at(block.get(..read).unwrap_or_default(), at)?;
+        at += read as u64;
     }
 }
 
 fn run(asked: &Receiver<Job>, shared: &Shared) {
+    let mut current: Option<PathBuf> = None;
     let mut open: Option<Connection> = None;
     for job in asked {
-        let result = match job {
-            Job::Open(path) => open_writer(&path).map(|connection| open = Some(connection)),
+        match job {
+            Job::Open(path) => {
+                open = try_to_open(&path);
+                current = Some(path);
+            }
             Job::Passive => {
-                open.as_ref().map_or(Ok(()), |open| checkpoint_passive(open).and_then(|()| checkpoint_passive(open)))
+                open = open.or_else(|| try_to_open(current.as_ref()?));
+                let Some(open) = &open else {
+                    shared.underway.store(false, Ordering::Release);
+                    continue;
+                };
+                match checkpoint_passive(open).and_then(|()| checkpoint_passive(open)) {
+                    Ok(()) => shared.made.store(true, Ordering::Release),
+                    Err(error) => {
+                        shared.fail(&error);
+                        // The writer has nothing to add; the next one that is due may be asked for.
+                        shared.underway.store(false, Ordering::Release);
+                    }
+                }
             }
             Job::Close(old) => {
-                open = None;
-                // Readers may keep the WAL alive; the next start then writes the rest back.
-                checkpoint_all(&old).map(|_| ())
+                (open, current) = (None, None);
+                // Readers or a full disk may keep the WAL alive; the next start then writes the rest back.
+                if let Err(error) = checkpoint_all(&old) {
+                    shared.fail(&error);
+                }
             }
-        };
-        if let Err(error) = result {
-            shared.fail(&error);
         }
-        shared.made.store(shared.underway.load(Ordering::Acquire), Ordering::Release);
     }
+}
+
+/// Nothing is written by an attempt that fails.
+fn try_to_open(path: &Path) -> Option<Connection> {
+    open_writer(path)
+        .inspect_err(|error| {
+            let path = path.display();
+            tracing::warn!(%path, %error, "cannot open a database for checkpoints: the next one tries again");
+        })
+        .ok()
 }

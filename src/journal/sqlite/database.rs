@@ -96,7 +96,7 @@ pub fn transaction<R>(
     })
 }
 
-/// What a failed write means: a full disk or a reached size limit is waited out, everything else stops the process.
+/// What a failed write means: a lack of room or of files is waited out, everything else stops the process.
 #[must_use]
 pub fn write_error(error: &rusqlite::Error) -> WriteError {
     match error {
@@ -104,7 +104,10 @@ pub fn write_error(error: &rusqlite::Error) -> WriteError {
         rusqlite::Error::SqliteFailure(failure, _) if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => {
             WriteError::Full(error.to_string())
         }
-        rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DiskFull => {
+        // A file that cannot be opened was not written to either: the process may have too many open.
+        rusqlite::Error::SqliteFailure(failure, _)
+            if matches!(failure.code, ErrorCode::DiskFull | ErrorCode::CannotOpen) =>
+        {
             WriteError::Full(error.to_string())
         }
         _ => WriteError::Sync(error.to_string()),

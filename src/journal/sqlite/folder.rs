@@ -7,10 +7,11 @@
 //! ids/0001           the ids of sealed segments
 //! ```
 
-use crate::journal::sqlite::OpenError;
+use crate::journal::{WriteError, sqlite::OpenError};
+use rustix::io::Errno;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io,
+    io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -30,6 +31,7 @@ impl Folder {
     /// [`OpenError::Locked`] when another process owns it, [`OpenError::Folder`] when it cannot be used.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Folder { path: path.to_owned(), source };
+        let missing = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()).count();
         for folder in [path.to_owned(), path.join("events"), path.join("ids")] {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
             fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(failed)?;
@@ -42,6 +44,7 @@ impl Folder {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         sync_folder(path).map_err(failed)?;
+        sync_names(path, missing).map_err(failed)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -118,6 +121,21 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Makes the name of a folder durable, and those of the ones above it where so many were made just now. A folder that was
+/// there may be the work of a process that was killed before it came to that.
+fn sync_names(path: &Path, made: usize) -> io::Result<()> {
+    for folder in path.ancestors().take(made.max(1)) {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match sync_folder(parent) {
+            // Whose folder it is, and on what, is another's business: it was given to us as it is.
+            Err(error)
+                if made == 0 && matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 /// Creates an empty file that only the owner may read, so that SQLite does not choose the permissions.
 ///
 /// # Errors
@@ -143,6 +161,19 @@ pub fn remove_database(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What a failure beside the databases means: a lack of room is waited out, everything else stops the process.
+#[must_use]
+pub fn io_error(error: &io::Error) -> WriteError {
+    if is_no_room(error) { WriteError::Full(error.to_string()) } else { WriteError::Sync(error.to_string()) }
+}
+
+/// Whether a failure is a lack of room: on the disk, or among the files that may be open. Nothing was written then.
+#[must_use]
+pub fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 fn numbers(folder: &Path, extension: Option<&str>) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -161,9 +192,20 @@ fn numbers(folder: &Path, extension: Option<&str>) -> io::Result<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Folder;
-    use crate::journal::sqlite::OpenError;
+    use super::{Folder, io_error};
+    use crate::journal::{WriteError, sqlite::OpenError};
+    use rustix::io::Errno;
     use std::{fs, os::unix::fs::PermissionsExt};
+
+    #[test]
+    fn a_lack_of_room_or_of_files_is_waited_out_and_nothing_else() {
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE] {
+            assert!(matches!(io_error(&errno.into()), WriteError::Full(_)), "{errno:?}");
+        }
+        for errno in [Errno::IO, Errno::ROFS, Errno::NOENT, Errno::ACCESS] {
+            assert!(matches!(io_error(&errno.into()), WriteError::Sync(_)), "{errno:?}");
+        }
+    }
 
     #[test]
     fn a_second_owner_is_refused_until_the_first_lets_go() {

@@ -9,9 +9,13 @@
 //! What a crash leaves at each point, and what the next start makes of it:
 //! - in a batch: nothing of it, or all of it where its commit reached the disk before anyone was told; ids tell a
 //!   re-send then.
-//! - while a segment is made: a file without a format number, removed and made again.
+//! - while a segment is made: a file without a format number, or one that nothing was written to while its elder went on;
+//!   removed and made again.
 //! - after a failed sync: what the disk has is not known, so nothing more is written; the next start writes what it
-//!   finds back and syncs it before anything is served.
+//!   finds back and syncs it before anything is served. Where a full disk has no room for that, it is written again in the
+//!   WAL and synced there.
+//!
+//! A full disk ends nothing: batches are refused, checkpoints and sealing wait, and a start serves what is there.
 //!
 //! SQLite's files stay readable by any SQLite: `SELECT cast(body AS text) FROM events` works on a copy.
 
@@ -172,9 +176,7 @@ impl OpenError {
     pub fn into_write_error(self) -> WriteError {
         match self {
             Self::Write { source, .. } => source,
-            Self::Folder { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                WriteError::Full(source.to_string())
-            }
+            Self::Folder { source, .. } if folder::is_no_room(&source) => WriteError::Full(source.to_string()),
             Self::Database { source, .. } => database::write_error(&source),
             other => WriteError::Sync(crate::domain::Chain(&other).to_string()),
         }
@@ -236,7 +238,10 @@ fn open_segments(folder: &Folder) -> Result<(Vec<Arc<Segment>>, Option<Tail>), O
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     let mut tail: Option<Tail> = None;
     for number in numbers {
-        match Segment::open(folder, number)? {
+        let opened = Segment::open(folder, number)?.filter(|(segment, connection)| {
+            !tail.as_ref().is_some_and(|(elder, written)| is_leftover(segment, connection, elder, written))
+        });
+        match opened {
             Some((segment, connection)) => {
                 if let Some((before, connection)) = tail.take() {
                     close(&before, &connection, segment.first);
@@ -244,12 +249,19 @@ fn open_segments(folder: &Folder) -> Result<(Vec<Arc<Segment>>, Option<Tail>), O
                 }
                 tail = Some((Arc::new(segment), connection));
             }
-            // A crash while it was made: whoever needs the number makes it again.
+            // Whoever needs the number makes it again.
             None => folder::remove_database(&folder.segment(number))
                 .map_err(|source| OpenError::Folder { path: path.clone(), source })?,
         }
     }
     Ok((segments, tail))
+}
+
+/// Whether a segment was made and never written to, while the one before it took more: there was no room to finish it.
+fn is_leftover(segment: &Segment, connection: &Connection, elder: &Segment, written: &Connection) -> bool {
+    let empty = segment.heads(connection).is_ok_and(|heads| heads == segment.first);
+    let passed = |end: Heads| end.events > segment.first.events || end.routed > segment.first.routed;
+    empty && elder.heads(written).is_ok_and(passed)
 }
 
 /// Notes where a segment ends: before the next one begins, if a segment between them was lost.
@@ -295,8 +307,8 @@ fn first_number(folder: &Folder) -> Result<u32, OpenError> {
     Ok(ids.last().map_or(1, |last| last + 1))
 }
 
-/// Opens the files of ids. Closed segments but the newest are sealed now if they are not; a start reads the ids of two
-/// segments at most.
+/// Opens the files of ids. Closed segments but the newest are sealed now if they are not and there is room; a start then
+/// reads the ids of two segments at most.
 fn open_ids(catalog: &Arc<Catalog>) -> Result<(Sealer, Arc<IdsFiles>, Vec<UnsealedIds>), OpenError> {
     let path = catalog.folder.ids();
     let stretches = catalog.stretches();
@@ -308,7 +320,13 @@ fn open_ids(catalog: &Arc<Catalog>) -> Result<(Sealer, Arc<IdsFiles>, Vec<Unseal
         if !ids.has(number)
             && stretches.iter().any(|later| later.segment.number > number && later.segment.number < tail)
         {
-            sealer.seal_next().map_err(|source| OpenError::Write { path: path.clone(), source })?;
+            match sealer.seal_next() {
+                Ok(_) => {}
+                Err(WriteError::Full(why)) => {
+                    tracing::warn!(number, %why, "no room to seal a segment: its ids stay in memory");
+                }
+                Err(source) => return Err(OpenError::Write { path, source }),
+            }
         }
         catalog.note_sealed_below(number);
         if !ids.has(number) {

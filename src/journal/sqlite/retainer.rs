@@ -289,8 +289,5 @@ fn lost(error: &ReadError) -> WriteError {
 }
 
 fn io_error(error: &io::Error) -> WriteError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WriteError::Full(error.to_string()),
-        _ => WriteError::Sync(error.to_string()),
-    }
+    crate::journal::sqlite::folder::io_error(error)
 }

@@ -12,7 +12,7 @@ use crate::{
             OpenError,
             catalog::{Catalog, Stretch},
             database::{is_damage, write_error},
-            folder::{Folder, create_private, sync_folder},
+            folder::{Folder, create_private, io_error, sync_folder},
             ids_file::{self, IdsFile, IdsHeader},
         },
     },
@@ -20,7 +20,6 @@ use crate::{
 use rusqlite::Connection;
 use std::{
     fs::{self, OpenOptions},
-    io,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -281,11 +280,4 @@ fn read_pairs(connection: &Connection) -> rusqlite::Result<Vec<IdPair>> {
 
 fn temporary(folder: &Folder, number: u32) -> PathBuf {
     folder.ids_file(number).with_extension("tmp")
-}
-
-fn io_error(error: &io::Error) -> WriteError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WriteError::Full(error.to_string()),
-        _ => WriteError::Sync(error.to_string()),
-    }
 }

@@ -6,6 +6,7 @@ use crate::{
         Heads,
         sqlite::{
             OpenError,
+            checkpoint::make_durable,
             database::{checkpoint_all, open_writer, transaction},
             folder::{Folder, create_private, remove_database, sync_folder},
             rows::{TABLES, rowid},
@@ -113,7 +114,7 @@ impl Segment {
         Ok((Self { number, first, created_at, end: OnceLock::new(), oldest_event, runs: Mutex::default() }, connection))
     }
 
-    /// Opens a segment's file at a start: what was recovered is written back and synced before anything is read.
+    /// Opens a segment's file at a start: what was recovered is made durable before anything is read.
     /// `None` when the file was never finished, which a crash in [`Segment::create`] leaves.
     ///
     /// # Errors
@@ -129,7 +130,7 @@ impl Segment {
         if format == 0 {
             return Ok(None);
         }
-        checkpoint_all(&connection).map_err(failed)?;
+        make_durable(&connection, &path)?;
         let read = |row: &rusqlite::Row<'_>| {
             let first =
                 Heads { events: row.get::<_, i64>(0)?.cast_unsigned(), routed: row.get::<_, i64>(1)?.cast_unsigned() };

@@ -10,8 +10,8 @@ use crate::{
         WriteError,
         sqlite::{
             OpenError,
-            checkpoint::Checkpointer,
-            database::{checkpoint_all, open_writer, transaction},
+            checkpoint::{Checkpointer, make_durable},
+            database::{open_writer, transaction},
             feeds,
             folder::{Folder, create_private, sync_folder},
             jobs,
@@ -83,7 +83,7 @@ impl SqliteState {
             transaction(&connection, |connection| connection.execute_batch(tables))
                 .map_err(|source| OpenError::Write { path: path.clone(), source })?;
         }
-        checkpoint_all(&connection).map_err(failed)?;
+        make_durable(&connection, &path)?;
         let keys = HashKeys {
             first: meta(&connection, "hash_key_first").map_err(failed)?.cast_unsigned(),
             second: meta(&connection, "hash_key_second").map_err(failed)?.cast_unsigned(),

@@ -6,7 +6,7 @@ use crate::{
         Appender, Batch, Entry, Heads, Log, ReadLimit, Retention, State, Wanted, WriteError,
         ids::{Known, SealedIds, pairs_of},
         samples,
-        sqlite::{OpenError, Options, Store, open},
+        sqlite::{OpenError, Options, Store, open, segment::Segment},
     },
 };
 use std::{
@@ -273,6 +273,22 @@ fn a_half_made_segment_is_made_again() {
     store.appender.roll(Timestamp::from_millis(1_726_824_333_000)).unwrap();
     store.appender.append(&batch(2..3, 100)).unwrap();
     assert_eq!(all_events(&store).len(), 3);
+}
+
+#[test]
+fn a_segment_that_could_not_be_finished_hides_nothing_that_its_elder_took_meanwhile() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = open(&options(place.path())).unwrap();
+    store.appender.append(&batch(0..2, 100)).unwrap();
+    let heads = store.appender.heads();
+    drop(Segment::create(&store.log.catalog().folder, 2, heads, Timestamp::from_millis(1_726_824_333_000)).unwrap());
+    store.appender.append(&batch(2..4, 100)).unwrap();
+    route_all(&mut store, &["crm"]);
+    drop(store);
+    let store = open(&options(place.path())).unwrap();
+    assert_eq!(all_events(&store).len(), 4);
+    assert_eq!(store.log.heads(P0), Heads { events: 5, routed: 5 });
+    assert!(!segment(place.path(), 2).exists());
 }
 
 #[test]

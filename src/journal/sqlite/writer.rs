@@ -147,7 +147,16 @@ impl SqliteAppender {
         let old = now.since(self.segment.created_at) >= SEGMENT_AGE_MAX;
         // At most two segments are unsealed: their ids are in memory, and a start reads them.
         let sealed = self.catalog.sealed_below() >= self.segment.number;
-        if (full || old) && sealed { self.roll(now) } else { Ok(()) }
+        if !((full || old) && sealed) {
+            return Ok(());
+        }
+        match self.roll(now) {
+            Err(WriteError::Full(why)) => {
+                tracing::warn!(%why, "cannot begin a new segment: this one takes more, the next batch tries again");
+                Ok(())
+            }
+            rolled => rolled,
+        }
     }
 
     fn write(&mut self, batch: &Batch) -> Result<u64, WriteError> {

@@ -2,6 +2,7 @@
 //!
 //! `docs/security.md` lists every attack with the test that holds against it.
 
+mod files;
 mod flood;
 mod guesses;
 mod hostile;

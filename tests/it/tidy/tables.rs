@@ -141,6 +141,7 @@ pub const CRATES: &[(&str, Home)] = &[
     ("tracing", Home::NotIn(PURE)),
     ("tracing_subscriber", Home::Only(&["src/telemetry.rs", "src/main.rs"])),
     ("prometheus_client", Home::Only(&["src/metrics.rs"])),
+    ("rustix", Home::Only(&["src/app/descriptors.rs", "src/journal/sqlite/folder.rs"])),
     ("rusqlite", Home::Only(&["src/journal/sqlite/"])),
     ("mimalloc", Home::Only(&["src/main.rs"])),
 ];
