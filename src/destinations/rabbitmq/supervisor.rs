@@ -5,6 +5,7 @@ use crate::{
     destinations::{
         Common, Order, Outcome, OutletState, Report, Socket,
         rabbitmq::{
+            Timing,
             envelope::short,
             exchange::Mode,
             link::Link,
@@ -57,6 +58,7 @@ impl From<SendError<Report>> for Ended {
 pub(super) struct Supervisor {
     common: Common,
     settings: RabbitMq,
+    timing: Timing,
     socket: Socket,
     /// Counts connections.
     sessions: Arc<AtomicU64>,
@@ -113,8 +115,14 @@ enum Woken {
 }
 
 impl Supervisor {
-    pub(super) fn new(common: Common, settings: RabbitMq, socket: Socket, sessions: Arc<AtomicU64>) -> Self {
-        Self { common, settings, socket, sessions, state: None, declared: false }
+    pub(super) fn new(
+        common: Common,
+        settings: RabbitMq,
+        timing: Timing,
+        socket: Socket,
+        sessions: Arc<AtomicU64>,
+    ) -> Self {
+        Self { common, settings, timing, socket, sessions, state: None, declared: false }
     }
 
     /// Lives until the lane is gone.
@@ -187,6 +195,7 @@ impl Supervisor {
             prefixes: self.common.prefixes.clone(),
             reports: self.socket.reports.clone(),
             window: self.common.window,
+            timing: self.timing,
         };
         self.sessions.fetch_add(1, Ordering::Relaxed);
         let began = Instant::now();
