@@ -13,9 +13,9 @@ use lapin::{
 /// Whether the exchange may be made where it is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// At the start, on reload and on `resume`, if the settings allow it.
+    /// From the start, and from a `resume`, until it is made, if the settings allow it.
     Declare,
-    /// Otherwise: an exchange made again by itself would have lost its bindings, and swallow everything.
+    /// Afterwards: an exchange made again by itself would have lost its bindings, and swallow everything.
     Look,
 }
 
