@@ -1,6 +1,11 @@
 //! `/api/v1/reconciles`: back-fills, which read a stretch of a tenant's history through the routes.
 
-use super::{AdminState, access::Who, lists::List, problem::Problem};
+use super::{
+    AdminState,
+    access::Who,
+    lists::{List, NoParameters, parameters},
+    problem::Problem,
+};
 use crate::{
     config::{settings::SourceKind, units},
     domain::Timestamp,
@@ -12,7 +17,10 @@ use crate::{
 };
 use axum::{
     Extension, Json,
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
@@ -147,8 +155,12 @@ pub async fn begin(
 }
 
 /// All of them, the newest first.
-pub async fn list(State(state): State<Arc<AdminState>>) -> List<JobBody> {
-    List { items: state.jobs.list().iter().map(|job| JobBody::of(job, &state)).collect(), next: None }
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    query: Result<Query<NoParameters>, QueryRejection>,
+) -> Result<List<JobBody>, Problem> {
+    parameters(query)?;
+    Ok(List { items: state.jobs.list().iter().map(|job| JobBody::of(job, &state)).collect(), next: None })
 }
 
 /// One of them.
