@@ -1,7 +1,8 @@
 //! The command line: one file a verb.
 //!
-//! `serve` is the program itself; `check`, `sign`, `explain FILE` and `api` need `routes.yaml` alone; the others ask a
-//! running server over its admin API. `docs/cli.md` is written from the tree below: a test compares them.
+//! `serve` is the program itself; `check`, `sign`, `explain FILE` and `api` need `routes.yaml` alone, `demo`, `sandbox` and
+//! `completions` nothing; the others ask a running server over its admin API. The second half of `docs/cli.md` is written
+//! from the tree below: a test compares them.
 
 pub mod api;
 mod audit;
