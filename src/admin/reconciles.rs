@@ -147,6 +147,8 @@ pub async fn begin(
     };
     let now = Timestamp::now();
     let place = format!("reconcile {}/{} from {}", request.source, request.tenant, body.from);
+    // What would be refused is nothing that was done.
+    state.jobs.check(&request, now).map_err(|error| problem(&error))?;
     audit(&state, &who, place).await?;
     let before = state.jobs.list().first().map_or(0, |job| job.id);
     let job = state.jobs.begin(&who, request, now).await.map_err(|error| problem(&error))?;
@@ -175,7 +177,8 @@ pub async fn cancel(
     Extension(Who(who)): Extension<Who>,
     Path(id): Path<String>,
 ) -> Result<Json<JobBody>, Problem> {
-    let number = number(&id).ok_or_else(|| problem(&JobError::Missing))?;
+    let number = number(&id).filter(|number| state.jobs.one(*number).is_some());
+    let number = number.ok_or_else(|| problem(&JobError::Missing))?;
     audit(&state, &who, format!("cancel {id}")).await?;
     let job = state.jobs.cancel(number, Timestamp::now()).await.map_err(|error| problem(&error))?;
     Ok(Json(JobBody::of(&job, &state)))

@@ -99,6 +99,28 @@ fn what_cannot_be_answered_is_a_problem() {
 }
 
 #[test]
+fn what_is_refused_is_no_line_of_the_audit() {
+    let home = home();
+    let _program = home.start();
+    for (path, body, status) in [
+        ("reconciles", r#"{"source":"laigu","tenant":"nobody","from":"2024-09-01T00:00:00Z"}"#, 400),
+        ("reconciles", r#"{"source":"laigu","tenant":"acme","from":"2024-09-01T00:00:00Z"}"#, 400),
+        ("reconciles", r#"{"source":"laigu","tenant":"acme","from":"2999-09-01T00:00:00Z"}"#, 400),
+        ("reconciles/rcn_7/cancel", "", 404),
+        ("destinations/nowhere/pause", "", 404),
+    ] {
+        let request = format!(
+            "POST /api/v1/{path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let (got, text) = exchange(home.admin, &request);
+        assert_eq!(got, status, "{path} {body}: {text}");
+    }
+    assert_eq!(json(&home, &["audit"])["items"].as_array().unwrap().len(), 0);
+}
+
+#[test]
 fn pages_join_without_a_gap_and_hold_no_payload() {
     let home = home();
     let _program = home.start();
