@@ -2,7 +2,9 @@
 # The program alone on a base without a shell: about 60 MB, runs as 65532, writes under /var/lib/laigu-router only.
 #
 #   docker build -t laigu-router .
-#   docker run -v ./routes.yaml:/etc/laigu-router/routes.yaml:ro -v store:/var/lib/laigu-router -p 8080:8080 laigu-router
+#   docker run -v ./config:/etc/laigu-router:ro -v store:/var/lib/laigu-router -p 8080:8080 laigu-router
+#
+# ./config holds routes.yaml: a mounted file would be the old one after an editor has replaced it.
 #
 # For a release give both images by digest: --build-arg BUILD_IMAGE=rust@sha256:… --build-arg RUN_IMAGE=…@sha256:…
 # The build image must have the version that rust-toolchain.toml names, and gcc, g++, make and perl.

@@ -3,7 +3,7 @@
 use super::{
     AdminState,
     events::Payload,
-    lists::{List, ask, limit, parameters, time, word},
+    lists::{List, NoParameters, ask, limit, parameters, time, word},
     problem::Problem,
 };
 use crate::{
@@ -138,7 +138,11 @@ fn page(
 }
 
 /// How many of each destination and cause.
-pub async fn groups(State(state): State<Arc<AdminState>>) -> Result<List<GroupBody>, Problem> {
+pub async fn groups(
+    State(state): State<Arc<AdminState>>,
+    query: Result<Query<NoParameters>, QueryRejection>,
+) -> Result<List<GroupBody>, Problem> {
+    parameters(query)?;
     let groups = ask(state.queries(), Queries::dead_letter_groups).await?;
     let items = groups.into_iter().map(|group| GroupBody {
         destination: destination(&group.lane),

@@ -1,6 +1,11 @@
 //! `/api/v1/destinations`: how they are, and holding one back.
 
-use super::{AdminState, access::Who, lists::List, problem::Problem};
+use super::{
+    AdminState,
+    access::Who,
+    lists::{List, NoParameters, parameters},
+    problem::Problem,
+};
 use crate::{
     app::fleet::ONLY,
     domain::{DestinationName, Timestamp},
@@ -9,7 +14,7 @@ use crate::{
 };
 use axum::{
     Extension, Json,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -51,8 +56,12 @@ impl From<LaneView> for DestinationBody {
 }
 
 /// Every destination with its state.
-pub async fn list(State(state): State<Arc<AdminState>>) -> List<DestinationBody> {
-    List { items: state.fleet.views().into_iter().map(Into::into).collect(), next: None }
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    query: Result<Query<NoParameters>, QueryRejection>,
+) -> Result<List<DestinationBody>, Problem> {
+    parameters(query)?;
+    Ok(List { items: state.fleet.views().into_iter().map(Into::into).collect(), next: None })
 }
 
 /// Holds a destination back, over restarts too.

@@ -171,6 +171,8 @@ mod tests {
                 let role = operation["x-role"].as_str().map(ToOwned::to_owned);
                 assert_eq!(open, role.is_none(), "{path}");
                 assert!(operation["responses"]["200"].is_object(), "{path}");
+                let locks_out = operation["responses"]["429"]["$ref"] == "#/components/responses/locked_out";
+                assert_eq!(open, !locks_out, "{path}: who guesses tokens is answered 429 wherever one is needed");
                 in_description.insert((method.to_uppercase(), path.clone(), role));
             }
         }
@@ -179,6 +181,30 @@ mod tests {
             TABLE.iter().map(|one| (one.method.to_owned(), one.path.to_owned(), one.role.map(role))).collect();
         assert_eq!(in_table.len(), TABLE.len(), "an endpoint stands there twice");
         assert_eq!(in_description, in_table);
+    }
+
+    #[test]
+    fn the_documentation_lists_every_endpoint_with_its_role() {
+        let documentation = include_str!("../../docs/admin-api.md");
+        let mut listed = BTreeSet::new();
+        for row in documentation.lines().filter(|row| row.starts_with("| `GET /") || row.starts_with("| `POST /")) {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let [endpoints, role] = cells[..] else { panic!("not two cells: {row}") };
+            let (mut method, mut base) = ("", "");
+            for endpoint in endpoints.split(", ").map(|endpoint| endpoint.trim_matches('`')) {
+                let path = match endpoint.split_once(' ') {
+                    Some(whole) => {
+                        (method, base) = whole;
+                        base.to_owned()
+                    }
+                    None => endpoint.replacen('…', base, 1),
+                };
+                listed.insert((method.to_owned(), path, role.to_owned()));
+            }
+        }
+        let role = |role: Option<_>| role.map_or("none", super::access::role_text).to_owned();
+        let in_table = TABLE.iter().map(|one| (one.method.to_owned(), one.path.to_owned(), role(one.role)));
+        assert_eq!(listed, in_table.collect());
     }
 
     #[test]

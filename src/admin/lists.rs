@@ -10,7 +10,7 @@ use axum::{
     extract::{Query, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Items of a page that asks for none.
 const LIMIT_DEFAULT: usize = 50;
@@ -31,6 +31,11 @@ impl<T: Serialize> IntoResponse for List<T> {
         Json(self).into_response()
     }
 }
+
+/// The parameters of a list that takes none: all of it is one page.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParameters {}
 
 /// The parameters, or what is wrong with them.
 pub fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {

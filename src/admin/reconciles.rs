@@ -1,6 +1,11 @@
 //! `/api/v1/reconciles`: back-fills, which read a stretch of a tenant's history through the routes.
 
-use super::{AdminState, access::Who, lists::List, problem::Problem};
+use super::{
+    AdminState,
+    access::Who,
+    lists::{List, NoParameters, parameters},
+    problem::Problem,
+};
 use crate::{
     config::{settings::SourceKind, units},
     domain::Timestamp,
@@ -12,7 +17,10 @@ use crate::{
 };
 use axum::{
     Extension, Json,
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
@@ -139,6 +147,8 @@ pub async fn begin(
     };
     let now = Timestamp::now();
     let place = format!("reconcile {}/{} from {}", request.source, request.tenant, body.from);
+    // What would be refused is nothing that was done.
+    state.jobs.check(&request, now).map_err(|error| problem(&error))?;
     audit(&state, &who, place).await?;
     let before = state.jobs.list().first().map_or(0, |job| job.id);
     let job = state.jobs.begin(&who, request, now).await.map_err(|error| problem(&error))?;
@@ -147,8 +157,12 @@ pub async fn begin(
 }
 
 /// All of them, the newest first.
-pub async fn list(State(state): State<Arc<AdminState>>) -> List<JobBody> {
-    List { items: state.jobs.list().iter().map(|job| JobBody::of(job, &state)).collect(), next: None }
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    query: Result<Query<NoParameters>, QueryRejection>,
+) -> Result<List<JobBody>, Problem> {
+    parameters(query)?;
+    Ok(List { items: state.jobs.list().iter().map(|job| JobBody::of(job, &state)).collect(), next: None })
 }
 
 /// One of them.
@@ -163,7 +177,8 @@ pub async fn cancel(
     Extension(Who(who)): Extension<Who>,
     Path(id): Path<String>,
 ) -> Result<Json<JobBody>, Problem> {
-    let number = number(&id).ok_or_else(|| problem(&JobError::Missing))?;
+    let number = number(&id).filter(|number| state.jobs.one(*number).is_some());
+    let number = number.ok_or_else(|| problem(&JobError::Missing))?;
     audit(&state, &who, format!("cancel {id}")).await?;
     let job = state.jobs.cancel(number, Timestamp::now()).await.map_err(|error| problem(&error))?;
     Ok(Json(JobBody::of(&job, &state)))

@@ -1,8 +1,16 @@
 //! `/api/v1/routes`: the routes in force, with what they took since the start.
 
-use super::{AdminState, lists::List, problem::Problem};
+use super::{
+    AdminState,
+    lists::{List, NoParameters, parameters},
+    problem::Problem,
+};
 use crate::{app::reload::Reloaded, metrics::Metrics};
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
+};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -24,7 +32,11 @@ pub struct RouteBody {
 }
 
 /// All of them, in the file's order.
-pub async fn list(State(state): State<Arc<AdminState>>) -> List<RouteBody> {
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    query: Result<Query<NoParameters>, QueryRejection>,
+) -> Result<List<RouteBody>, Problem> {
+    parameters(query)?;
     state.note_missing_fields();
     let generation = state.generation.load();
     let items = generation.settings.routes.iter().map(|route| {
@@ -42,7 +54,7 @@ pub async fn list(State(state): State<Arc<AdminState>>) -> List<RouteBody> {
             generation: generation.number,
         }
     });
-    List { items: items.collect(), next: None }
+    Ok(List { items: items.collect(), next: None })
 }
 
 /// What a reload came to.

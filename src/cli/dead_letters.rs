@@ -5,7 +5,7 @@ use super::{
     client::Client,
     output::print,
     selection::{Page, Pair, Words, selection},
-    show::{cell, escaped_lines, items, more, payload, table, without_phones},
+    show::{cell, escaped_lines, items, more, payload, personal, table},
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ pub(super) async fn run(global: &Global, args: &DeadLettersArgs) -> anyhow::Resu
             let body = client.get(path, &query).await?;
             match verb {
                 Verb::Groups if !global.json => grouped(&serde_json::from_str(&body)?),
-                Verb::Show(show) if !global.json => one(serde_json::from_str(&body)?, show.reveal),
+                Verb::Show(show) if !global.json => one(&serde_json::from_str(&body)?, show.reveal),
                 Verb::List(_) | Verb::Groups | Verb::Show(_) | Verb::Discard(_) => body + "\n",
             }
         }
@@ -136,7 +136,7 @@ fn listed(list: &Value) -> String {
             cell(one, "route"),
             cell(one, "destination"),
             cell(one, "cause"),
-            without_phones(&cell(one, "detail")),
+            personal(one, "detail", false),
         ]
     };
     let rows: Vec<_> = items(list).iter().map(row).collect();
@@ -151,22 +151,21 @@ fn grouped(list: &Value) -> String {
     table(["destination", "cause", "count", "first at", "last at"], &rows)
 }
 
-fn one(mut letter: Value, reveal: bool) -> String {
+fn one(letter: &Value, reveal: bool) -> String {
     let mut text = String::new();
     for member in
         ["id", "event_id", "vendor_id", "route", "destination", "cause", "detail", "attempts", "first_at", "last_at"]
     {
-        let words = cell(&letter, member);
-        let words = if reveal || member != "detail" { words } else { without_phones(&words) };
-        text += &format!("{member:<12} {words}\n");
+        let may_hold_a_number = ["vendor_id", "detail"].contains(&member);
+        text += &format!("{member:<12} {}\n", personal(letter, member, reveal || !may_hold_a_number));
     }
-    text += &payload(&mut letter, reveal);
+    text += &payload(letter, reveal);
     escaped_lines(&text)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{grouped, listed};
+    use super::{grouped, listed, one};
     use serde_json::json;
 
     #[test]
@@ -180,5 +179,15 @@ mod tests {
             "detail": "unexpected 13812345678"});
         let text = listed(&json!({"items": [letter], "next": null}));
         assert!(text.contains("dl_x") && text.contains("138****5678") && !text.contains("more with"), "{text}");
+    }
+
+    #[test]
+    fn one_is_masked_until_it_is_revealed() {
+        let letter =
+            json!({"id": "dl_x", "vendor_id": "13812345678", "detail": "at 13812345678", "body": "weixin=wxid_7"});
+        let (hidden, revealed) = (one(&letter, false), one(&letter, true));
+        assert_eq!((hidden.matches("138****5678").count(), hidden.matches("13812345678").count()), (2, 0), "{hidden}");
+        assert!(!hidden.contains("wxid_7") && hidden.contains("--reveal"), "{hidden}");
+        assert_eq!((revealed.matches("13812345678").count(), revealed.matches("wxid_7").count()), (2, 1), "{revealed}");
     }
 }

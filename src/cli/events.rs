@@ -5,7 +5,7 @@ use super::{
     client::Client,
     output::print,
     selection::{Page, Words},
-    show::{cell, escaped_lines, items, more, payload, table, without_phones},
+    show::{cell, escaped_lines, items, more, payload, personal, table},
 };
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -64,7 +64,7 @@ pub(super) async fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<St
         }
         Verb::Show(show) => {
             let body = client.get(&["events", &show.id], &[]).await?;
-            print(&if global.json { body + "\n" } else { shown(serde_json::from_str(&body)?, show.reveal) })?;
+            print(&if global.json { body + "\n" } else { shown(&serde_json::from_str(&body)?, show.reveal) })?;
         }
     }
     Ok(Status::Done)
@@ -86,7 +86,7 @@ fn listed(list: &Value) -> String {
             cell(event, "received_at"),
             from,
             cell(event, "type"),
-            cell(event, "key"),
+            personal(event, "key", false),
             cell(event, "state"),
         ]
     };
@@ -94,19 +94,19 @@ fn listed(list: &Value) -> String {
     table(["id", "received at", "from", "type", "key", "state"], &rows) + &more(list)
 }
 
-fn shown(mut event: Value, reveal: bool) -> String {
+fn shown(event: &Value, reveal: bool) -> String {
     let mut text = String::new();
     let members =
         ["id", "vendor_id", "source", "tenant", "type", "key", "origin", "state", "received_at", "sent_at", "conflict"];
     for member in members {
-        text += &format!("{member:<12} {}\n", cell(&event, member));
+        let may_be_a_number = ["key", "vendor_id"].contains(&member);
+        text += &format!("{member:<12} {}\n", personal(event, member, reveal || !may_be_a_number));
     }
-    text += &payload(&mut event, reveal);
+    text += &payload(event, reveal);
     text += "\nTIMELINE\n";
     let steps = event.get("timeline").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let row = |step: &Value| {
-        let words = cell(step, "detail");
-        let words = if reveal { words } else { without_phones(&words) };
+        let words = personal(step, "detail", reveal);
         [cell(step, "at"), cell(step, "what"), cell(step, "route"), cell(step, "destination"), words]
     };
     let rows: Vec<_> = steps.iter().map(row).collect();
@@ -130,10 +130,11 @@ mod tests {
     #[test]
     fn an_event_is_masked_until_it_is_revealed() {
         let event = json!({"id": "evt_1", "body": "{\"body\":{\"tel\":\"13812345678\",\"weixin\":\"wxid_77\"}}",
-            "timeline": [{"at": "t", "what": "received"}]});
-        let hidden = shown(event.clone(), false);
+            "key": "13812345678", "vendor_id": "13812345678", "timeline": [{"at": "t", "what": "received"}]});
+        let hidden = shown(&event, false);
         assert!(!hidden.contains("13812345678") && !hidden.contains("wxid_77"), "{hidden}");
         assert!(hidden.contains("138****5678") && hidden.contains("w***7"), "{hidden}");
-        assert!(shown(event, true).contains("13812345678"));
+        assert_eq!(shown(&event, true).matches("13812345678").count(), 3);
+        assert!(listed(&json!({"items": [event]})).contains("138****5678"));
     }
 }

@@ -1,7 +1,8 @@
 //! The command line: one file a verb.
 //!
-//! `serve` is the program itself; `check`, `sign`, `explain FILE` and `api` need `routes.yaml` alone; the others ask a
-//! running server over its admin API. `docs/cli.md` is written from the tree below: a test compares them.
+//! `serve` is the program itself; `check`, `sign`, `explain FILE` and `api` need `routes.yaml` alone, `demo`, `sandbox` and
+//! `completions` nothing; the others ask a running server over its admin API. The second half of `docs/cli.md` is written
+//! from the tree below: a test compares them.
 
 pub mod api;
 mod audit;
@@ -29,8 +30,11 @@ mod sign;
 mod trust;
 
 use crate::{domain::Secret, telemetry};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{path::PathBuf, process::ExitCode};
+use clap::{
+    Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
+    parser::ValueSource,
+};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 /// What a command that did its work says with its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +135,7 @@ enum Command {
 /// The program: reads the command line, does what it says, gives the exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let format = match global.log_format {
         None => telemetry::Format::of_stderr(),
         Some(LogFormat::Text) => telemetry::Format::Text,
@@ -144,6 +148,26 @@ pub fn main() -> ExitCode {
         Ok(Status::No) => ExitCode::from(1),
         Err(error) => output::failed(&error),
     }
+}
+
+/// Reads a command line. Of `replay` and `reconcile`, which do something themselves and have verbs below, nothing but
+/// what is taken everywhere goes with one of those verbs.
+fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut tree = Cli::command();
+    let matches = tree.try_get_matches_from_mut(line)?;
+    if let Some(words) = clash(&tree, &matches) {
+        return Err(tree.error(ErrorKind::ArgumentConflict, words));
+    }
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut tree))
+}
+
+/// What does not go together, if anything.
+fn clash(tree: &clap::Command, matches: &ArgMatches) -> Option<String> {
+    let (verb, given) = matches.subcommand()?;
+    let below = given.subcommand_name()?;
+    let is_said = |arg: &&Arg| given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let arg = tree.find_subcommand(verb)?.get_arguments().filter(|arg| !arg.is_global_set()).find(is_said)?;
+    Some(format!("`{arg}` is for `{verb}` itself, it does not go with `{verb} {below}`"))
 }
 
 fn run(global: &Global, command: Command) -> anyhow::Result<Status> {
@@ -190,4 +214,49 @@ async fn run_api(global: &Global, args: &api::ApiArgs) -> anyhow::Result<Status>
     };
     api::run(args, &settings, &mut io).await?;
     Ok(Status::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, parse};
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        parse(format!("laigu-router {line}").split(' ').map(Into::into))
+    }
+
+    #[test]
+    fn what_is_taken_everywhere_is_taken_before_and_behind_every_verb() {
+        for rest in ["replay list", "replay show rep_1", "reconcile list", "reconcile cancel rcn_1", "events list"] {
+            let words: Vec<&str> = rest.split(' ').collect();
+            for place in 0..=words.len() {
+                let mut words = words.clone();
+                words.insert(place, "--json");
+                words.insert(place, "http://h:1");
+                words.insert(place, "--admin");
+                let cli = read(&words.join(" ")).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+                assert!(cli.global.json && cli.global.admin.is_some(), "{words:?}");
+                let (verb, below) = (format!("{:?}", cli.command), words.iter().find(|word| **word == "list"));
+                assert_eq!(below.is_some(), verb.contains("List"), "{words:?}: {verb}");
+            }
+        }
+        assert!(read("reconcile --json --source laigu --tenant acme --from 2024-09-01T00:00:00Z").is_ok());
+        assert!(read("replay --json dl_1 dl_2").is_ok() && read("replay --of events --json evt_1").is_ok());
+    }
+
+    #[test]
+    fn what_is_a_verbs_own_does_not_go_with_the_verbs_below() {
+        for line in [
+            "replay --cause expired list",
+            "replay --json --all list",
+            "replay --source laigu show rep_1",
+            "reconcile --source laigu list",
+            "reconcile --detach cancel rcn_1",
+        ] {
+            let error = read(line).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains("does not go with"), "{line}: {error}");
+        }
+        for line in ["replay dl_1 list", "replay lists", "replay 7", "reconcile --source laigu", "reconcile lists"] {
+            assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ const EXAMPLES: &str = "The server reads what the vendor's API shows of the stre
 
 /// The arguments of `reconcile`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXAMPLES, subcommand_negates_reqs = true)]
 pub(super) struct ReconcileArgs {
     #[command(subcommand)]
     verb: Option<Verb>,

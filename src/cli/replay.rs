@@ -19,7 +19,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// The arguments of `replay`.
 #[derive(Debug, Clone, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ReplayArgs {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -66,7 +65,7 @@ enum Routes {
 #[derive(Debug, Clone, Args)]
 struct Start {
     /// These: dl_…, or with --of events evt_…
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = id)]
     ids: Vec<String>,
     /// What is sent once more
     #[arg(long, value_enum, default_value = "dead-letters")]
@@ -103,6 +102,12 @@ struct Start {
     /// Do not wait for the end; --json never does
     #[arg(long)]
     detach: bool,
+}
+
+/// A misspelt verb is no id.
+fn id(text: &str) -> Result<String, &'static str> {
+    let known = ["dl_", "evt_"].iter().any(|prefix| text.starts_with(prefix));
+    if known { Ok(text.to_owned()) } else { Err("an id begins with `dl_`, or with --of events `evt_`") }
 }
 
 pub(super) async fn run(global: &Global, args: &ReplayArgs) -> anyhow::Result<Status> {

@@ -145,28 +145,35 @@ pub(super) fn more(list: &Value) -> String {
     }
 }
 
-/// The payload, masked unless it is to be revealed.
-pub(super) fn payload(of: &mut Value, reveal: bool) -> String {
-    let Some(body) = of.get("body").and_then(Value::as_str) else {
-        return match of.get("body_base64") {
-            Some(Value::String(text)) => format!("\nBODY (no text; base64)\n{text}\n"),
-            _ => String::new(),
-        };
-    };
-    let shown = match (reveal, serde_json::from_str::<Value>(body)) {
-        (true, _) => body.to_owned(),
-        (false, Ok(mut value)) => {
-            mask(&mut value);
-            serde_json::to_string_pretty(&value).unwrap_or_default()
-        }
-        (false, Err(_)) => without_phones(body),
-    };
-    format!("\nBODY\n{}\n", shown.trim_end())
+/// A member that may hold somebody's number, without it unless it is to be revealed.
+pub(super) fn personal(of: &Value, member: &str, reveal: bool) -> String {
+    let text = cell(of, member);
+    if reveal { text } else { without_phones(&text) }
+}
+
+/// The payload, masked unless it is to be revealed. Of what is no JSON only the size is told then: where in it something
+/// private stands cannot be known.
+pub(super) fn payload(of: &Value, reveal: bool) -> String {
+    let member = |name| of.get(name).and_then(Value::as_str);
+    let hidden = |bytes: usize, what: &str| format!("\nBODY\n{bytes} bytes that are no {what}; --reveal shows them\n");
+    match (member("body"), member("body_base64")) {
+        (Some(body), _) if reveal => format!("\nBODY\n{}\n", body.trim_end()),
+        (Some(body), _) => match serde_json::from_str::<Value>(body) {
+            Ok(mut value) => {
+                mask(&mut value);
+                format!("\nBODY\n{}\n", serde_json::to_string_pretty(&value).unwrap_or_default())
+            }
+            Err(_) => hidden(body.len(), "JSON"),
+        },
+        (None, Some(base64)) if reveal => format!("\nBODY (no text; base64)\n{base64}\n"),
+        (None, Some(base64)) => hidden(base64.trim_end_matches('=').len() * 3 / 4, "text"),
+        (None, None) => String::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped_lines, is_private, mask, masked, table, without_phones};
+    use super::{escaped_lines, is_private, mask, masked, payload, table, without_phones};
     use serde_json::json;
 
     #[test]
@@ -209,5 +216,29 @@ mod tests {
         let mut push = json!({"body": {"tel": 13_812_345_678_u64, "name": "小黄鸭", "custom": {"x": ["13812345678"]}}});
         mask(&mut push);
         assert_eq!(push, json!({"body": {"tel": "138****5678", "name": "小黄鸭", "custom": {"x": ["138****5678"]}}}));
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_masked_is_shown_when_it_is_to_be_revealed_alone() {
+        let check = |of: serde_json::Value, hidden: &str, revealed: &str| {
+            assert_eq!((payload(&of, false), payload(&of, true)), (hidden.to_owned(), revealed.to_owned()));
+        };
+        let form = "weixin=wxid_77&email=a@b.example";
+        check(
+            json!({"body": form}),
+            "\nBODY\n32 bytes that are no JSON; --reveal shows them\n",
+            &format!("\nBODY\n{form}\n"),
+        );
+        check(
+            json!({"body_base64": "/wECAw=="}),
+            "\nBODY\n4 bytes that are no text; --reveal shows them\n",
+            "\nBODY (no text; base64)\n/wECAw==\n",
+        );
+        check(
+            json!({"body": "{\"qq\":\"10001\"}"}),
+            "\nBODY\n{\n  \"qq\": \"1***1\"\n}\n",
+            "\nBODY\n{\"qq\":\"10001\"}\n",
+        );
+        check(json!({}), "", "");
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     vendors::signature::Verifier,
 };
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use std::path::PathBuf;
 
 /// Where a secret is looked for when neither a tenant nor a file is named.
@@ -19,6 +19,7 @@ const SECRET_VARIABLE: &str = "LAIGU_ROUTER_SIGN_SECRET";
 
 /// The arguments of `sign`.
 #[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("by_hand").args(["scheme", "secret_file"]).multiple(true)))]
 pub(super) struct SignArgs {
     /// The body, byte for byte; `-`: the input
     #[arg(value_name = "FILE")]
@@ -35,8 +36,8 @@ pub(super) struct SignArgs {
     /// With the secret in this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "tenant"])]
     secret_file: Option<PathBuf>,
-    /// The header to send it in, instead of the scheme's usual one
-    #[arg(long, conflicts_with_all = ["source", "tenant"])]
+    /// The header to send it in, instead of the scheme's usual one; with --scheme or --secret-file
+    #[arg(long, requires = "by_hand", conflicts_with_all = ["source", "tenant"])]
     header: Option<String>,
     /// The message id that Standard Webhooks signs [default: a random one]
     #[arg(long)]
@@ -171,6 +172,18 @@ mod tests {
             }
             assert_eq!(verifier.verify(&map, b"{}", now), Ok(()), "{}", scheme.get_name());
         }
+    }
+
+    #[test]
+    fn another_header_is_for_what_is_signed_by_hand() {
+        let check = |line: &str, good: bool| {
+            assert_eq!(Line::try_parse_from(line.split(' ')).is_ok(), good, "{line}");
+        };
+        check("sign push.json --header x-mine", false);
+        check("sign push.json --header x-mine --scheme token", true);
+        check("sign push.json --header x-mine --secret-file s", true);
+        check("sign push.json --header x-mine --secret-file s --scheme token", true);
+        check("sign push.json --secret-file s --scheme token", true);
     }
 
     #[test]

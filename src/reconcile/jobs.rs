@@ -183,6 +183,14 @@ impl Jobs {
         }
     }
 
+    /// Whether [`Jobs::begin`] would take this request now.
+    ///
+    /// # Errors
+    /// [`JobError::Bad`], [`JobError::TooMany`].
+    pub fn check(&self, request: &Request, now: Timestamp) -> Result<(), JobError> {
+        self.inner.book().admit(request, now).map(drop)
+    }
+
     /// Begins a job, or takes up the one that was asked for in the same words and did not end well.
     ///
     /// # Errors
@@ -190,14 +198,9 @@ impl Jobs {
     pub async fn begin(&self, who: &str, request: Request, now: Timestamp) -> Result<Job, JobError> {
         let job = {
             let mut book = self.inner.book();
-            let (kind, _) = book.tenant(&request)?;
-            let to = request.to.unwrap_or(now.as_millis()).min(now.as_millis());
-            if request.from >= to {
-                return Err(JobError::Bad("`from` must lie before `to`, and in the past".to_owned()));
-            }
-            let same = |job: &&mut Job| job.request == request && job.state != JobState::Done;
-            let job = if let Some(known) = book.jobs.values_mut().rev().find(same) {
-                known.clone()
+            let (kind, to, known) = book.admit(&request, now)?;
+            let job = if let Some(known) = known {
+                known
             } else {
                 let list = |class: &Class| ListProgress {
                     class: *class,
@@ -217,11 +220,8 @@ impl Jobs {
                     request,
                 }
             };
-            if job.state == JobState::Running && book.running.contains_key(&job.id) {
+            if book.runs(&job) {
                 return Ok(job);
-            }
-            if book.running.len() >= RUNNING_MAX {
-                return Err(JobError::TooMany);
             }
             let job = Job { state: JobState::Running, ended_at: None, ..job };
             book.jobs.insert(job.id, job.clone());
@@ -286,6 +286,26 @@ impl Jobs {
 }
 
 impl Book {
+    fn runs(&self, job: &Job) -> bool {
+        job.state == JobState::Running && self.running.contains_key(&job.id)
+    }
+
+    /// What there is to know of a request that can be begun or taken up: its source's kind, its end, and the job that it is
+    /// already.
+    fn admit(&self, request: &Request, now: Timestamp) -> Result<(SourceKind, i64, Option<Job>), JobError> {
+        let (kind, _) = self.tenant(request)?;
+        let to = request.to.unwrap_or(now.as_millis()).min(now.as_millis());
+        if request.from >= to {
+            return Err(JobError::Bad("`from` must lie before `to`, and in the past".to_owned()));
+        }
+        let same = |job: &&Job| job.request == *request && job.state != JobState::Done;
+        let known = self.jobs.values().rev().find(same).cloned();
+        if !known.as_ref().is_some_and(|job| self.runs(job)) && self.running.len() >= RUNNING_MAX {
+            return Err(JobError::TooMany);
+        }
+        Ok((kind, to, known))
+    }
+
     /// The tenant that a request is about, if it has lists to read.
     fn tenant(&self, request: &Request) -> Result<(SourceKind, Tenant), JobError> {
         let bad = |text: String| JobError::Bad(text);

@@ -26,6 +26,8 @@ pub enum Mode {
     CutAfter(u64),
     /// Each piece waits so long.
     Delay(Duration),
+    /// What the client says arrives at so many bytes a second, over each connection.
+    Narrow(u32),
 }
 
 pub struct Proxy {
@@ -92,6 +94,10 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::
         let mut piece = &buffer[..count];
         match now {
             Mode::Delay(delay) => tokio::time::sleep(delay).await,
+            Mode::Narrow(rate) if from_client => {
+                let bytes = u32::try_from(piece.len()).expect("a small piece");
+                tokio::time::sleep(Duration::from_secs(1) * bytes / rate).await;
+            }
             Mode::Deaf if !from_client => continue,
             Mode::CutAfter(bytes) if from_client && carried + piece.len() as u64 >= bytes => {
                 piece = &piece[..usize::try_from(bytes.saturating_sub(carried)).expect("a small number")];

@@ -2,21 +2,20 @@
 
 use crate::{
     config::settings::Exchange,
-    destinations::rabbitmq::{DEADLINE, envelope::short, trouble::Trouble},
+    destinations::rabbitmq::{envelope::short, trouble::Trouble},
 };
 use lapin::{
     BasicProperties, Connection, ExchangeKind,
     options::{BasicPublishOptions, ExchangeDeclareOptions},
     types::{FieldTable, ShortString},
 };
-use tokio::time;
 
 /// Whether the exchange may be made where it is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// At the start, on reload and on `resume`, if the settings allow it.
+    /// From the start, and from a `resume`, until it is made, if the settings allow it.
     Declare,
-    /// Otherwise: an exchange made again by itself would have lost its bindings, and swallow everything.
+    /// Afterwards: an exchange made again by itself would have lost its bindings, and swallow everything.
     Look,
 }
 
@@ -52,10 +51,7 @@ pub(super) async fn check(
         }
         channel.close(200, ShortString::default()).await
     };
-    match time::timeout(DEADLINE, check).await {
-        Ok(checked) => checked.map_err(|error| Trouble::of_declaration(&error)),
-        Err(_) => Err(Trouble::Connection("the broker does not answer".into())),
-    }
+    check.await.map_err(|error| Trouble::of_declaration(&error))
 }
 
 fn kind(exchange: &Exchange) -> ExchangeKind {

@@ -8,8 +8,8 @@
 //! alone does not say *which* message was returned. A worker therefore waits for all confirms of a batch, collects
 //! all returned messages, matches them by the header `x-delivery`, and only then counts the rest as taken.
 //!
-//! **What is lost when.** Nothing is counted before its confirm. When a connection fails, or does not answer within
-//! [`DEADLINE`], it is given up as a whole: what was out on it is *unknown*, and the lane sends it again. When a
+//! **What is lost when.** Nothing is counted before its confirm. When a connection fails, or says nothing for
+//! [`Timing::silence`] while something is out on it, it is given up as a whole: what was out on it is *unknown*, and the lane sends it again. When a
 //! channel fails because the exchange is missing or access is refused, the destination is misconfigured: nothing
 //! more is sent, and the exchange is looked at on fresh channels until it takes messages again. When it fails
 //! because of a message (the broker does not say which), those of the batch are published one by one next time,
@@ -21,6 +21,7 @@
 mod envelope;
 mod exchange;
 mod link;
+mod patience;
 mod session;
 mod supervisor;
 mod trouble;
@@ -44,11 +45,27 @@ pub const BATCH: usize = 64;
 const BATCH_MAX: usize = 256;
 /// The broker is taken for dead when nothing came for twice this long.
 pub(crate) const HEARTBEAT_SECONDS: u16 = 10;
-/// How long a publish, its confirm, or any other answer may take: more than two heartbeats, so that a dead
-/// connection is noticed as such first.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// A batch is full when it holds this much, whatever the count: what is out on a narrow line, and may have to be sent
+/// again, is then a few MiB.
+const BATCH_BYTES: usize = 1 << 20;
 /// How long connecting may take, from the first packet to the open connection.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the broker may be silent while it owes an answer. Each confirm begins these anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// The whole connection: more than two heartbeats, so that a dead one is noticed as such first.
+    pub silence: Duration,
+    /// One channel, while others hear something: what they have on the line goes before its own, but a queue that is
+    /// dead must not hold up its keys for ever.
+    pub channel: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(30), channel: Duration::from_secs(180) }
+    }
+}
 
 /// What a channel has out at most: half of its share of the window, so that the next batch gathers meanwhile.
 fn batch(window: usize) -> usize {
@@ -58,9 +75,15 @@ fn batch(window: usize) -> usize {
 /// Starts a RabbitMQ destination.
 #[must_use]
 pub fn start(common: Common, settings: &RabbitMq) -> (Outlet, OutletTask) {
+    start_with(common, settings, Timing::default())
+}
+
+/// Starts one whose broker may be silent for as long as `timing` says.
+#[must_use]
+pub fn start_with(common: Common, settings: &RabbitMq, timing: Timing) -> (Outlet, OutletTask) {
     let (outlet, socket) = outlet(common.window);
     let sessions = Arc::clone(&outlet.vitals.sessions);
-    let supervisor = supervisor::Supervisor::new(common, settings.clone(), socket, sessions);
+    let supervisor = supervisor::Supervisor::new(common, settings.clone(), timing, socket, sessions);
     (outlet, Box::pin(supervisor.run()))
 }
 

@@ -6,9 +6,10 @@ use crate::{
         Report,
         message::{Message, TypePrefixes},
         rabbitmq::{
-            CHANNELS, batch,
+            CHANNELS, Timing, batch,
             exchange::{self, Mode},
             link::Link,
+            patience::{Heard, Patience, Waited, wait},
             trouble::Trouble,
             worker::{Shared, Worker},
         },
@@ -87,6 +88,9 @@ pub(super) struct Session {
     notes: mpsc::Receiver<Note>,
     notes_in: mpsc::Sender<Note>,
     pub(super) in_flight: InFlight,
+    timing: Timing,
+    /// When anything was confirmed last.
+    heard: Arc<Heard>,
     workers: JoinSet<()>,
     /// Looks at the exchange; ended with the session, unheard.
     checks: JoinSet<()>,
@@ -101,6 +105,7 @@ pub(super) struct Needs {
     pub(super) prefixes: TypePrefixes,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) window: usize,
+    pub(super) timing: Timing,
 }
 
 impl Session {
@@ -108,7 +113,7 @@ impl Session {
     pub(super) fn start(link: Link, needs: Needs) -> Self {
         let (notes_in, notes) = mpsc::channel(NOTES);
         let (phase, _) = watch::channel(Phase::Open);
-        let in_flight = InFlight::default();
+        let (in_flight, timing, heard) = (InFlight::default(), needs.timing, Arc::new(Heard::now()));
         // One channel is left for looking at the exchange; 0 is no limit.
         let channels = match usize::from(link.connection.configuration().channel_max()) {
             0 => CHANNELS,
@@ -123,6 +128,8 @@ impl Session {
             notes: notes_in.clone(),
             in_flight: in_flight.clone(),
             batch: batch(needs.window),
+            timing,
+            heard: Arc::clone(&heard),
         });
         let mut workers = JoinSet::new();
         let mut queues = Vec::with_capacity(channels);
@@ -140,7 +147,8 @@ impl Session {
             };
             workers.spawn(worker.run());
         }
-        Self { link, queues, phase, notes, notes_in, in_flight, workers, checks: JoinSet::new(), next: 0 }
+        let checks = JoinSet::new();
+        Self { link, queues, phase, notes, notes_in, in_flight, timing, heard, workers, checks, next: 0 }
     }
 
     /// Hands a try to the worker of its key; gives it back when that has no room, which the lane rules out.
@@ -165,10 +173,18 @@ impl Session {
     /// Looks at the exchange beside everything else; the answer comes as a note.
     pub(super) fn check(&mut self, exchange: &Exchange, mode: Mode, keys: Vec<ShortString>) {
         let (connection, notes) = (Arc::clone(&self.link.connection), self.notes_in.clone());
-        let exchange = exchange.clone();
+        let (exchange, phase) = (exchange.clone(), self.phase.subscribe());
+        let (timing, line) = (self.timing, Arc::clone(&self.heard));
         while self.checks.try_join_next().is_some() {}
         self.checks.spawn(async move {
-            let checked = exchange::check(&connection, &exchange, mode, &keys).await;
+            let channel = Heard::now();
+            let patience = Patience { timing, line: &line, channel: &channel };
+            let check = exchange::check(&connection, &exchange, mode, &keys);
+            let checked = match wait(check, phase, patience).await {
+                Waited::Done(checked) => checked,
+                Waited::Late(_) => Err(Trouble::Connection("the broker does not answer".into())),
+                Waited::Ended => return,
+            };
             let _ = notes.send(Note::Checked(checked)).await;
         });
     }

@@ -5,6 +5,7 @@ use crate::{
     destinations::{
         Common, Order, Outcome, OutletState, Report, Socket,
         rabbitmq::{
+            Timing,
             envelope::short,
             exchange::Mode,
             link::Link,
@@ -57,12 +58,14 @@ impl From<SendError<Report>> for Ended {
 pub(super) struct Supervisor {
     common: Common,
     settings: RabbitMq,
+    timing: Timing,
     socket: Socket,
     /// Counts connections.
     sessions: Arc<AtomicU64>,
     /// What was reported last; `None` before the first report.
     state: Option<OutletState>,
-    /// Whether the exchange was declared, or found, since the start.
+    /// Whether the exchange was declared since the start, or since somebody asked for it. Until it is, each look
+    /// declares it; afterwards none does.
     declared: bool,
 }
 
@@ -78,6 +81,8 @@ struct Stage {
     checking: Option<Mode>,
     look_at: Instant,
     looks: u32,
+    /// Somebody asked for a look that has not begun.
+    asked: bool,
     /// Routing keys that were refused.
     keys: Vec<ShortString>,
 }
@@ -113,8 +118,14 @@ enum Woken {
 }
 
 impl Supervisor {
-    pub(super) fn new(common: Common, settings: RabbitMq, socket: Socket, sessions: Arc<AtomicU64>) -> Self {
-        Self { common, settings, socket, sessions, state: None, declared: false }
+    pub(super) fn new(
+        common: Common,
+        settings: RabbitMq,
+        timing: Timing,
+        socket: Socket,
+        sessions: Arc<AtomicU64>,
+    ) -> Self {
+        Self { common, settings, timing, socket, sessions, state: None, declared: false }
     }
 
     /// Lives until the lane is gone.
@@ -172,7 +183,10 @@ impl Supervisor {
             tokio::select! {
                 () = time::sleep_until(until) => return Ok(()),
                 order = self.socket.orders.recv() => match order.ok_or(Ended)? {
-                    Order::Probe => return Ok(()),
+                    Order::Probe => {
+                        self.declared = false;
+                        return Ok(());
+                    }
                     order @ Order::Publish(_) => self.refuse(order).await?,
                 },
             }
@@ -187,6 +201,7 @@ impl Supervisor {
             prefixes: self.common.prefixes.clone(),
             reports: self.socket.reports.clone(),
             window: self.common.window,
+            timing: self.timing,
         };
         self.sessions.fetch_add(1, Ordering::Relaxed);
         let began = Instant::now();
@@ -209,27 +224,32 @@ impl Supervisor {
         let mut events = pin!(session.events());
         let in_flight = session.in_flight.clone();
         let now = Instant::now();
-        let (refused, blocked, keys) = (None, None, Vec::new());
-        let mut stage =
-            Stage { refused, seen: false, blocked, up: false, checking: None, look_at: now, looks: 0, keys };
-        self.look(session, &mut stage, if self.declared { Mode::Look } else { Mode::Declare });
+        let mut stage = Stage {
+            refused: None,
+            seen: false,
+            blocked: None,
+            up: false,
+            checking: None,
+            look_at: now,
+            looks: 0,
+            asked: false,
+            keys: Vec::new(),
+        };
+        self.look(session, &mut stage);
         loop {
-            let may_look = !stage.seen && stage.blocked.is_none() && stage.checking.is_none();
+            let may_look = (!stage.seen || stage.asked) && stage.blocked.is_none() && stage.checking.is_none();
+            let look_at = if stage.asked { now } else { stage.look_at };
             let settles = stage.seen && stage.blocked.is_none() && !stage.up;
             let woken = tokio::select! {
                 order = self.socket.orders.recv() => Woken::Order(order),
                 note = session.note() => Woken::Note(note),
                 event = events.next() => Woken::Event(event),
-                () = time::sleep_until(stage.look_at), if may_look => Woken::Look,
+                () = time::sleep_until(look_at), if may_look => Woken::Look,
                 () = in_flight.emptied(), if settles => Woken::Settled,
             };
             match woken {
                 Woken::Order(None) => return Err(Ended),
-                Woken::Order(Some(Order::Probe)) => {
-                    if stage.checking.is_none() && stage.blocked.is_none() {
-                        self.look(session, &mut stage, Mode::Declare);
-                    }
-                }
+                Woken::Order(Some(Order::Probe)) => (self.declared, stage.asked) = (false, true),
                 Woken::Order(Some(Order::Publish(attempts))) if stage.up => self.hand_out(session, attempts).await?,
                 Woken::Order(Some(order)) => self.refuse(order).await?,
                 Woken::Note(Note::Lost(words)) => return Ok(Trouble::Connection(words)),
@@ -259,7 +279,7 @@ impl Supervisor {
                 }
                 Woken::Event(Some(_)) => {}
                 Woken::Event(None) => return Ok(Trouble::Connection("the connection is gone".into())),
-                Woken::Look => self.look(session, &mut stage, Mode::Look),
+                Woken::Look => self.look(session, &mut stage),
                 Woken::Settled => stage.up = true,
             }
             if let Some(state) = stage.state() {
@@ -268,8 +288,9 @@ impl Supervisor {
         }
     }
 
-    fn look(&self, session: &mut Session, stage: &mut Stage, mode: Mode) {
-        stage.checking = Some(mode);
+    fn look(&self, session: &mut Session, stage: &mut Stage) {
+        let mode = if self.declared { Mode::Look } else { Mode::Declare };
+        (stage.checking, stage.asked) = (Some(mode), false);
         session.check(&self.settings.exchange, mode, stage.keys.clone());
     }
 
@@ -278,7 +299,8 @@ impl Supervisor {
         let mode = stage.checking.take();
         match checked {
             Ok(()) => {
-                self.declared |= mode == Some(Mode::Declare);
+                // Asked for once more meanwhile: it may have gone since.
+                self.declared |= mode == Some(Mode::Declare) && !stage.asked;
                 (stage.seen, stage.refused, stage.looks) = (true, None, 0);
                 stage.keys.clear();
             }
@@ -303,9 +325,12 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Answers an order that cannot be carried out now.
+    /// Answers an order that cannot be carried out now; a look that is asked for will come, and declare.
     async fn refuse(&mut self, order: Order) -> Result<(), Ended> {
-        let Order::Publish(attempts) = order else { return Ok(()) };
+        let Order::Publish(attempts) = order else {
+            self.declared = false;
+            return Ok(());
+        };
         let (reason, words) = match &self.state {
             Some(OutletState::Stopped(reason, words)) => (*reason, words.clone()),
             Some(OutletState::Up) | None => (StopReason::Down, "not connected yet".into()),

@@ -49,12 +49,14 @@ impl From<&BasicReturnMessage> for Return {
 
 /// The outcomes of a batch, in its order. `identities` are those of the published messages.
 ///
-/// A return that belongs to none of them puts the whole batch in doubt: whose it is, is then not known.
+/// Two replays of one event to one destination have one identity: each return of it counts for another of them, as they
+/// went to the same queues. A return that belongs to none puts the whole batch in doubt: whose it is, is then not known.
 pub(super) fn outcomes(identities: &[&str], answers: &[Answer]) -> Vec<Outcome> {
     let mut returned: Vec<Option<&Return>> = vec![None; identities.len()];
     for found in answers.iter().filter_map(|answer| answer.returned.as_ref()) {
-        let slot = identities.iter().position(|identity| **identity == *found.identity);
-        let Some(slot) = slot.and_then(|at| returned.get_mut(at)) else {
+        let mut slots = identities.iter().zip(&mut returned);
+        let slot = slots.find(|(identity, slot)| ***identity == *found.identity && slot.is_none());
+        let Some((_, slot)) = slot else {
             let words = format!("the broker returned a message that was not sent: {}", found.words);
             return identities.iter().map(|_| failed(FailureKind::Unknown, &words)).collect();
         };
@@ -87,7 +89,11 @@ mod tests {
     }
 
     fn check(answers: &[Answer], expected: [Option<FailureKind>; 3]) {
-        let kinds = outcomes(&["a", "b", "c"], answers).into_iter().map(|outcome| match outcome {
+        check_batch(["a", "b", "c"], answers, expected);
+    }
+
+    fn check_batch(identities: [&str; 3], answers: &[Answer], expected: [Option<FailureKind>; 3]) {
+        let kinds = outcomes(&identities, answers).into_iter().map(|outcome| match outcome {
             Outcome::Taken { .. } => None,
             Outcome::Failed(Failure { kind, .. }) => Some(kind),
         });
@@ -110,5 +116,16 @@ mod tests {
         );
         check(&[answer(true, Some("z")), answer(true, None), answer(true, None)], [Some(unknown); 3]);
         check(&[answer(true, Some("")), answer(true, None), answer(true, None)], [Some(unknown); 3]);
+    }
+
+    #[test]
+    fn each_return_of_an_identity_that_is_there_twice_counts() {
+        let (returned, unknown) = (Some(FailureKind::Returned), Some(FailureKind::Unknown));
+        let twice = |answers: [Option<&str>; 3], expected| {
+            check_batch(["a", "b", "a"], &answers.map(|returned| answer(true, returned)), expected);
+        };
+        twice([Some("a"), Some("a"), None], [returned, None, returned]);
+        twice([None, Some("a"), None], [returned, None, None]);
+        twice([Some("a"), Some("a"), Some("a")], [unknown; 3]);
     }
 }

@@ -5,8 +5,9 @@ use crate::{
         Outcome, Report,
         message::{Message, TypePrefixes},
         rabbitmq::{
-            DEADLINE,
+            BATCH_BYTES, Timing,
             envelope::Envelope,
+            patience::{Heard, Patience, Waited, wait},
             session::{InFlight, Note, Phase},
             trouble::Trouble,
             verdict::{Answer, failed, outcomes},
@@ -20,11 +21,8 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
 };
-use std::{collections::HashSet, pin::pin, sync::Arc};
-use tokio::{
-    sync::{mpsc, watch},
-    time,
-};
+use std::{collections::HashSet, sync::Arc};
+use tokio::sync::{mpsc, watch};
 
 /// How many deliveries are remembered as possibly the one for which a channel was closed. Beyond it the oldest
 /// doubts are dropped, and may cost another channel.
@@ -41,6 +39,9 @@ pub(super) struct Shared {
     pub(super) in_flight: InFlight,
     /// How many messages a worker publishes before it waits for their confirms.
     pub(super) batch: usize,
+    pub(super) timing: Timing,
+    /// Told of each confirm, whichever channel it came on.
+    pub(super) heard: Arc<Heard>,
 }
 
 pub(super) struct Worker {
@@ -54,24 +55,18 @@ pub(super) struct Worker {
     pub(super) message: Message,
 }
 
-/// How waiting for the broker ended.
-enum Waited<T> {
-    Done(T),
-    Late,
-    Ended,
-}
-
 impl Worker {
     /// Works until the session ends. What it still has then is answered as not published.
     pub(super) async fn run(mut self) {
         loop {
-            let mut batch = Vec::with_capacity(self.shared.batch);
             let mut phase = self.phase.clone();
-            tokio::select! {
+            let first = tokio::select! {
                 biased;
                 _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
-                taken = self.queue.recv_many(&mut batch, self.shared.batch) => if taken == 0 { break },
-            }
+                first = self.queue.recv() => first,
+            };
+            let Some(first) = first else { break };
+            let batch = fill(first, &mut self.queue, self.shared.batch);
             self.batch(batch).await;
         }
         self.refuse_queue(StopReason::Down, "the connection was given up").await;
@@ -101,8 +96,8 @@ impl Worker {
         let answers = match self.send(&mut batch).await {
             Waited::Done(Ok(answers)) => answers,
             Waited::Done(Err(trouble)) => return self.trouble(batch, trouble).await,
-            Waited::Late => {
-                let words = format!("no confirm within {} s", DEADLINE.as_secs());
+            Waited::Late(limit) => {
+                let words = format!("no confirm within {} s", limit.as_secs_f64());
                 return self.trouble(batch, Trouble::Connection(words.into())).await;
             }
             Waited::Ended => {
@@ -121,6 +116,8 @@ impl Worker {
     /// Publishes all of a batch and waits for all its confirms. Afterwards its properties are gone.
     async fn send(&mut self, batch: &mut [Envelope]) -> Waited<Result<Vec<Answer>, Trouble>> {
         let (shared, phase) = (Arc::clone(&self.shared), self.phase.clone());
+        let heard = Heard::now();
+        let patience = Patience { timing: shared.timing, line: &shared.heard, channel: &heard };
         let open = &mut self.channel;
         let work = async {
             let channel = match open {
@@ -129,14 +126,21 @@ impl Worker {
             };
             let channel = &*channel;
             let options = BasicPublishOptions { mandatory: shared.mandatory, ..Default::default() };
-            // All at once: each future queues its frames when it is first polled, and is done when they are written.
-            let sent = join_all(batch.iter_mut().map(|envelope| {
+            // All at once: each future queues its frames when it is first polled. The first confirms may come while
+            // the last frames still wait for the line.
+            let confirmed = join_all(batch.iter_mut().map(|envelope| {
                 let properties = std::mem::take(&mut envelope.properties);
                 let (exchange, key) = (shared.exchange.clone(), envelope.routing_key.clone());
-                channel.basic_publish(exchange, key, options, &envelope.value, properties)
+                let sent = channel.basic_publish(exchange, key, options, &envelope.value, properties);
+                let (line, own) = (&shared.heard, &heard);
+                async move {
+                    let confirmation = sent.await?.await?;
+                    line.hear();
+                    own.hear();
+                    Ok::<_, Error>(confirmation)
+                }
             }));
-            let confirmed = sent.await.into_iter().map(async |sent| sent?.await);
-            let results: Vec<Result<_, Error>> = join_all(confirmed).await;
+            let results = confirmed.await;
             let mut answers = Vec::with_capacity(results.len());
             let mut worst: Option<Trouble> = None;
             for result in results {
@@ -150,7 +154,7 @@ impl Worker {
             }
             worst.map_or(Ok(answers), Err)
         };
-        wait(work, phase).await
+        wait(work, phase, patience).await
     }
 
     /// Answers for a batch that met trouble, and passes the trouble on to whom it concerns.
@@ -224,19 +228,50 @@ async fn open_channel(connection: &Connection) -> Result<Channel, Trouble> {
     open.await.map_err(|error: Error| Trouble::Connection(Trouble::of(&error).words().into()))
 }
 
-/// Waits for the broker, at most [`DEADLINE`]; while it blocks us the clock stands still.
-async fn wait<T>(work: impl Future<Output = T>, mut phase: watch::Receiver<Phase>) -> Waited<T> {
-    let mut work = pin!(work);
-    loop {
-        let now = *phase.borrow_and_update();
-        tokio::select! {
-            biased;
-            done = &mut work => return Waited::Done(done),
-            changed = phase.changed() => if changed.is_err() { return Waited::Ended },
-            () = time::sleep(DEADLINE), if now == Phase::Open => return Waited::Late,
+/// A batch: `first`, and what waits behind it until there are `count` or [`BATCH_BYTES`].
+fn fill(first: Attempt, queue: &mut mpsc::Receiver<Attempt>, count: usize) -> Vec<Attempt> {
+    let mut bytes = weight(&first);
+    let mut batch = Vec::with_capacity(count);
+    batch.push(first);
+    while batch.len() < count && bytes < BATCH_BYTES {
+        let Ok(next) = queue.try_recv() else { break };
+        bytes += weight(&next);
+        batch.push(next);
+    }
+    batch
+}
+
+/// About how many bytes of value a try has.
+fn weight(attempt: &Attempt) -> usize {
+    let records = attempt.delivery.enrichment().filter_map(|part| part.record.as_ref());
+    attempt.delivery.event().body.len() + records.map(|record| record.bytes.len()).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill;
+    use crate::destinations::fixtures::{attempt, event};
+    use tokio::sync::mpsc;
+
+    /// How many of 100 tries with bodies of `bytes` make a batch of at most 64.
+    fn filled(bytes: usize) -> usize {
+        let (queue_in, mut queue) = mpsc::channel(100);
+        for number in 0..100 {
+            queue_in.try_send(attempt(event(&" ".repeat(bytes)), number, Vec::new())).unwrap();
         }
-        if *phase.borrow() == Phase::Ended {
-            return Waited::Ended;
-        }
+        let first = queue.try_recv().unwrap();
+        let batch = fill(first, &mut queue, 64);
+        assert!(batch.iter().map(|attempt| attempt.ticket).eq(0..batch.len() as u64));
+        assert_eq!(queue.len() + batch.len(), 100);
+        batch.len()
+    }
+
+    #[test]
+    fn a_batch_is_full_by_count_or_by_bytes() {
+        assert_eq!(filled(2), 64);
+        assert_eq!(filled(16 << 10), 64);
+        assert_eq!(filled(32 << 10), 32);
+        assert_eq!(filled(300 << 10), 4);
+        assert_eq!(filled(2 << 20), 1);
     }
 }

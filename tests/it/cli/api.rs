@@ -81,6 +81,10 @@ fn what_cannot_be_answered_is_a_problem() {
         ("GET", "/api/v1/dead-letters?cause=unknown", 400),
         ("GET", "/api/v1/dead-letters/dl_x", 400),
         ("GET", "/api/v1/dead-letters/dl_bW9yZ3VlfDB8MXw", 404),
+        ("GET", "/api/v1/dead-letters/groups?cause=expired", 400),
+        ("GET", "/api/v1/destinations?state=up", 400),
+        ("GET", "/api/v1/routes?name=leads", 400),
+        ("GET", "/api/v1/reconciles?limit=5", 400),
         ("POST", "/api/v1/destinations/nowhere/pause", 404),
         ("POST", "/api/v1/events", 405),
         ("GET", "/api/v2", 404),
@@ -92,6 +96,28 @@ fn what_cannot_be_answered_is_a_problem() {
         let problem: Value = serde_json::from_str(body).unwrap();
         assert!(problem["status"] == status && problem["detail"].is_string(), "{method} {path}: {problem}");
     }
+}
+
+#[test]
+fn what_is_refused_is_no_line_of_the_audit() {
+    let home = home();
+    let _program = home.start();
+    for (path, body, status) in [
+        ("reconciles", r#"{"source":"laigu","tenant":"nobody","from":"2024-09-01T00:00:00Z"}"#, 400),
+        ("reconciles", r#"{"source":"laigu","tenant":"acme","from":"2024-09-01T00:00:00Z"}"#, 400),
+        ("reconciles", r#"{"source":"laigu","tenant":"acme","from":"2999-09-01T00:00:00Z"}"#, 400),
+        ("reconciles/rcn_7/cancel", "", 404),
+        ("destinations/nowhere/pause", "", 404),
+    ] {
+        let request = format!(
+            "POST /api/v1/{path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let (got, text) = exchange(home.admin, &request);
+        assert_eq!(got, status, "{path} {body}: {text}");
+    }
+    assert_eq!(json(&home, &["audit"])["items"].as_array().unwrap().len(), 0);
 }
 
 #[test]

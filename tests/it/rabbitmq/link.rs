@@ -1,21 +1,24 @@
 //! The way to the broker breaks: cut, swallowed, delayed, or not to be trusted.
 
-use super::{attempts, check_all_came, exchange_and_queue, lane, settings, unique};
+use super::{WINDOW, attempts, check_all_came, common, exchange_and_queue, lane, settings, unique};
 use crate::{
     brokers::rabbitmq::Broker,
-    lane::attempt,
+    lane::{Lane, attempt},
     proxy::{Mode, Proxy},
 };
 use laigu_router::{
     config::settings::{PemFile, Tls},
-    destinations::Outcome,
+    destinations::{
+        Outcome,
+        rabbitmq::{self, Timing},
+    },
     domain::{Secret, StopReason},
 };
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 fn through(proxy: &Proxy) -> String {
     format!("amqp://guest:guest@127.0.0.1:{}", proxy.port())
@@ -48,28 +51,45 @@ async fn deliver_through(mode: Mode, broken_for: Duration) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_is_reset_costs_at_most_a_window_of_duplicates() {
     let copies = deliver_through(Mode::Refuse, Duration::from_secs(2)).await;
-    assert!(copies <= super::WINDOW, "{copies} duplicates");
+    assert!(copies <= WINDOW, "{copies} duplicates");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_cut_inside_a_frame_loses_nothing() {
     for bytes in [1, 300, 700, 1_111, 2_000] {
         let copies = deliver_through(Mode::CutAfter(bytes), Duration::from_millis(500)).await;
-        assert!(copies <= super::WINDOW, "{copies} duplicates after {bytes}");
+        assert!(copies <= WINDOW, "{copies} duplicates after {bytes}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole_is_noticed_and_everything_sent_again() {
     let copies = deliver_through(Mode::BlackHole, Duration::from_secs(45)).await;
-    assert!(copies <= super::WINDOW, "{copies} duplicates");
+    assert!(copies <= WINDOW, "{copies} duplicates");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_narrow_line_takes_its_time_and_nothing_is_sent_twice() {
+    let broker = Broker::shared();
+    let queue = exchange_and_queue(&broker.client().await, &[]).await;
+    let proxy = Proxy::before(broker.port()).await;
+    let timing = Timing { silence: Duration::from_secs(3), channel: Duration::from_secs(90) };
+    let mut lane = Lane::new(rabbitmq::start_with(common(WINDOW), &settings(through(&proxy), &queue), timing));
+    lane.until_up().await;
+    proxy.set(Mode::Narrow(256 << 10));
+    // 4 MiB, all of them out at once: every channel's batch takes longer than the silence that is allowed.
+    let (attempts, began) = (attempts(256, 256, 16 << 10), Instant::now());
+    let tally = lane.deliver(attempts.clone(), |_| {}).await;
+    assert!(began.elapsed() > 3 * timing.silence, "{:?}", began.elapsed());
+    assert_eq!(tally.stops, []);
+    assert_eq!(check_all_came(&broker, &queue, &attempts).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_confirms_make_duplicates_and_no_disorder() {
     let copies = deliver_through(Mode::Deaf, Duration::from_secs(25)).await;
     // The broker had them all; each was sent again.
-    assert!((1..=super::WINDOW).contains(&copies), "{copies} duplicates");
+    assert!((1..=WINDOW).contains(&copies), "{copies} duplicates");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

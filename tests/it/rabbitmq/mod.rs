@@ -43,9 +43,12 @@ fn lane(settings: &RabbitMq) -> Lane {
 
 /// A lane that has so many tries out: its batches grow with them.
 fn lane_with(settings: &RabbitMq, window: usize) -> Lane {
+    Lane::new(rabbitmq::start(common(window), settings))
+}
+
+fn common(window: usize) -> Common {
     let prefixes = TypePrefixes::new([(SourceName::parse("laigu").unwrap(), "com.laigu.".into())].into());
-    let common = Common { name: DestinationName::parse("out").unwrap(), window, prefixes };
-    Lane::new(rabbitmq::start(common, settings))
+    Common { name: DestinationName::parse("out").unwrap(), window, prefixes }
 }
 
 /// `count` tries of `keys` keys with the routing key `a`; bodies of about `bytes`.

@@ -1,12 +1,18 @@
 //! The broker is there and says no: to the exchange, to us, or to one message.
 
 use super::{attempts, check_all_came, exchange_and_queue, lane, settings, unique};
-use crate::{brokers::rabbitmq::Broker, lane::attempt};
+use crate::{
+    brokers::rabbitmq::Broker,
+    lane::{Lane, attempt},
+    proxy::{Mode, Proxy},
+};
 use laigu_router::{
     destinations::{Outcome, OutletState},
     domain::{DeadCause, FailureKind, StopReason},
 };
 use lapin::{ExchangeKind, types::AMQPValue};
+use std::time::Duration;
+use tokio::time::timeout;
 
 fn kind(outcome: Outcome) -> Option<FailureKind> {
     match outcome {
@@ -58,6 +64,78 @@ async fn an_exchange_deleted_under_load_costs_nothing_and_is_declared_again_only
     client.queue(&name, &name, "a", &[]).await;
     assert_eq!(kind(lane.try_one(attempt(9_000, 9_000, "a", "{}")).await), None);
     assert_eq!(client.drain(&name, first.len() + 1).await.len(), first.len() + 1);
+}
+
+/// Checks that a lane does not go on, for long enough to have looked several times.
+async fn stays_stopped(lane: &mut Lane) {
+    let waited = timeout(Duration::from_secs(4), lane.until_up()).await;
+    assert!(waited.is_err(), "it went on by itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declaration_that_does_not_fit_stops_the_lane_until_it_does() {
+    let broker = Broker::shared();
+    let client = broker.client().await;
+    let name = unique("direct");
+    client.exchange(&name, ExchangeKind::Direct).await;
+    let mut settings = settings(broker.url(), &name);
+    settings.exchange.declare = true;
+    let mut lane = lane(&settings);
+    let words = lane.until_stopped(StopReason::Misconfigured).await;
+    assert!(words.contains("PRECONDITION_FAILED"), "{words}");
+    stays_stopped(&mut lane).await;
+    client.delete_exchange(&name).await;
+    lane.until_up().await;
+    client.queue(&name, &name, "a", &[]).await;
+    assert_eq!(kind(lane.try_one(attempt(1, 1, "a", "{}")).await), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_declare_goes_on_when_it_may() {
+    let broker = Broker::shared();
+    let (name, user) = (unique("refused"), unique("user"));
+    broker.ctl(&["add_user", &user, "pass-word"]);
+    broker.ctl(&["set_permissions", &user, "^$", ".*", ".*"]);
+    let mut settings = settings(format!("amqp://{user}:pass-word@127.0.0.1:{}", broker.port()), &name);
+    settings.exchange.declare = true;
+    let mut lane = lane(&settings);
+    let words = lane.until_stopped(StopReason::Misconfigured).await;
+    assert!(words.contains("ACCESS_REFUSED"), "{words}");
+    broker.ctl(&["set_permissions", &user, ".*", ".*", ".*"]);
+    lane.until_up().await;
+    broker.client().await.queue(&name, &name, "a", &[]).await;
+    assert_eq!(kind(lane.try_one(attempt(1, 1, "a", "{}")).await), None);
+    broker.ctl(&["delete_user", &user]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_is_declared_again_when_asked_while_the_broker_is_away() {
+    let broker = Broker::shared();
+    let client = broker.client().await;
+    let (name, proxy) = (unique("wiped"), Proxy::before(broker.port()).await);
+    let mut settings = settings(format!("amqp://guest:guest@127.0.0.1:{}", proxy.port()), &name);
+    settings.exchange.declare = true;
+    let mut lane = lane(&settings);
+    lane.until_up().await;
+    for asked in [false, true, true, true] {
+        proxy.set(Mode::Refuse);
+        lane.until_stopped(StopReason::Down).await;
+        client.delete_exchange(&name).await;
+        // It connects, in vain, or rests between two tries.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(100..1_000))).await;
+        if asked {
+            lane.probe().await;
+        }
+        proxy.set(Mode::Pass);
+        if !asked {
+            lane.until_stopped(StopReason::Misconfigured).await;
+            stays_stopped(&mut lane).await;
+            lane.probe().await;
+        }
+        lane.until_up().await;
+    }
+    client.queue(&name, &name, "a", &[]).await;
+    assert_eq!(kind(lane.try_one(attempt(1, 1, "a", "{}")).await), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
