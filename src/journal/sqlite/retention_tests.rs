@@ -271,3 +271,57 @@ fn a_decision_whose_event_is_gone_is_counted_as_gone_unless_the_shelf_has_it() {
     assert_eq!(store.log.routed_row(P0, 33).unwrap(), None);
     assert_eq!(store.log.routed_row(P0, 34).unwrap(), before);
 }
+
+/// A dead letter of the first segment, whose segment is gone, and what a replay decided about its event since: its row.
+fn decided_anew(store: &mut Store) -> (ShelfRow, u64) {
+    store.state.register(&[lane(LaneName::Router, 31), lane(crm(), 31)]).unwrap();
+    let letter = parked(store, 4, ShelfState::Dead);
+    let shelf = vec![ShelfChange::Put(letter.clone())];
+    let progress = Progress { watermark: 31, ..Progress::default() };
+    store.state.settle(&[Settlement { lane: crm(), partition: P0, progress, receipts: vec![], shelf }]).unwrap();
+    assert_eq!(store.retainer.run(day(7), NOTHING_PINNED).unwrap().segments, 1);
+    let event = store.log.event(letter.event).unwrap().unwrap();
+    let mut anew = samples::routed(&event, &["lake"]);
+    anew.row.job = 1;
+    let appended = store.appender.append(&crate::journal::Batch { events: vec![], routed: vec![anew] }).unwrap();
+    (letter, appended.first_routed)
+}
+
+#[test]
+fn what_a_replay_decides_about_an_event_whose_segment_is_gone_is_read_after_a_restart() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = three_segments(place.path());
+    while store.sealer.seal_next().unwrap().is_some() {}
+    let (letter, row) = decided_anew(&mut store);
+    drop(store);
+
+    let mut store = open(&options(place.path())).unwrap();
+    let Ok(Some(Entry::Row(routed))) = store.log.routed_row(P0, row) else { panic!("{row} is there") };
+    assert_eq!((routed.event.id, routed.event.content.clone()), (letter.event, samples::event("3", 200)));
+    assert_eq!((routed.row.job, routed.row.decision.targets[0].destination.as_str()), (1, "lake"));
+
+    // It dies, the first letter goes; then its own segment goes too.
+    let died = ShelfRow { offset: row, ..letter.clone() };
+    let shelf = vec![ShelfChange::Remove(letter.offset, letter.route), ShelfChange::Put(died)];
+    let progress = Progress { watermark: row + 1, ..Progress::default() };
+    store.state.settle(&[Settlement { lane: crm(), partition: P0, progress, receipts: vec![], shelf }]).unwrap();
+    store.appender.append(&batch(30..31, 200)).unwrap();
+    store.appender.roll(day(3)).unwrap();
+    while store.sealer.seal_next().unwrap().is_some() {}
+    let progress = Progress { watermark: 32, ..Progress::default() };
+    let router = Settlement { lane: LaneName::Router, partition: P0, progress, receipts: vec![], shelf: vec![] };
+    store.state.settle(&[router]).unwrap();
+    assert_eq!(store.retainer.run(day(20), NOTHING_PINNED).unwrap().segments, 2);
+    assert_eq!(store.log.routed_row(P0, row).unwrap(), Some(Entry::Row(routed)));
+    assert_eq!(store.log.routed_row(P0, letter.offset).unwrap(), None);
+}
+
+#[test]
+fn what_a_replay_decides_about_an_event_whose_segment_is_gone_holds_no_segment() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = three_segments(place.path());
+    while store.sealer.seal_next().unwrap().is_some() {}
+    // Nobody is past the decision yet.
+    decided_anew(&mut store);
+    assert_eq!(store.retainer.run(day(8), NOTHING_PINNED).unwrap().segments, 1);
+}
