@@ -14,7 +14,8 @@ use std::{path::Path, time::Duration};
 /// batches of 64 and more, but write a third more bytes an event in batches of 16; 16 KiB write nearly twice as many.
 pub const PAGE_BYTES: u32 = 4_096;
 
-/// How long a statement waits for a lock. Nobody but us has a file open, and we hold locks for milliseconds.
+/// How long a statement waits for a lock. Nobody but us has a file open, and we hold locks for milliseconds; only a disk
+/// that stalls makes it longer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements that a connection keeps prepared.
@@ -96,7 +97,8 @@ pub fn transaction<R>(
     })
 }
 
-/// What a failed write means: a full disk or a reached size limit is waited out, everything else stops the process.
+/// What a failed write means: a full disk, a reached size limit or another's lock is waited out, everything else stops the
+/// process.
 #[must_use]
 pub fn write_error(error: &rusqlite::Error) -> WriteError {
     match error {
@@ -106,6 +108,12 @@ pub fn write_error(error: &rusqlite::Error) -> WriteError {
         }
         rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DiskFull => {
             WriteError::Full(error.to_string())
+        }
+        // The lock was not to be had in `BUSY_TIMEOUT`: nothing of the transaction was written.
+        rusqlite::Error::SqliteFailure(failure, _)
+            if matches!(failure.code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) =>
+        {
+            WriteError::Full(format!("another write goes on: {error}"))
         }
         _ => WriteError::Sync(error.to_string()),
     }

@@ -5,31 +5,24 @@
 
 use crate::{
     core::retention::{Facts, IdsFacts, Plan, SegmentFacts, plan},
-    domain::{Event, Timestamp},
+    domain::{Offset, Timestamp},
     journal::{
-        Entry, Heads, Log, ReadError, Retention, WriteError,
+        Heads, Retention, WriteError,
         sqlite::{
             OpenError,
-            database::{open_writer, transaction},
-            decision,
+            copies::copy_shelves,
+            database::open_writer,
             folder::{remove_database, sync_folder},
             log::SqliteLog,
-            pack::Packer,
             room::Room,
-            rows::{
-                INSERT_EVENT, INSERT_RECORD, INSERT_ROUTED, RoutedColumns, event_checksum, insert_event, insert_routed,
-                routed_checksum, rowid,
-            },
             sealing::IdsFiles,
-            writer::PARTITION,
+            steps::{Ended, Steps, Turn},
+            sweep,
         },
     },
 };
-use rusqlite::{Connection, params};
-use std::{fs, io, sync::Arc};
-
-/// Rows that one transaction copies or deletes: lanes settle in between.
-const ROWS_AT_ONCE: i64 = 64;
+use rusqlite::Connection;
+use std::{fs, io, sync::Arc, time::Duration};
 
 /// Carries retention out. One thread runs it now and then.
 #[derive(Debug)]
@@ -42,6 +35,8 @@ pub struct Retainer {
     connection: Connection,
     /// The latest time it was called with: time never runs backwards here.
     latest: Timestamp,
+    /// Receipts of rows below this are gone.
+    receipts_below: Offset,
 }
 
 /// What a run removed.
@@ -65,27 +60,59 @@ impl Retainer {
     pub fn open(log: SqliteLog, ids: Arc<IdsFiles>, room: Arc<Room>, rules: Retention) -> Result<Self, OpenError> {
         let path = log.catalog().folder.state();
         let connection = open_writer(&path).map_err(|source| OpenError::Database { path, source })?;
-        Ok(Self { log, ids, room, rules, connection, latest: Timestamp::EPOCH })
+        Ok(Self { log, ids, room, rules, connection, latest: Timestamp::EPOCH, receipts_below: 0 })
     }
 
     /// Removes what may go now. `pins` are the lowest rows that replays and ranges of dead letters need, `u64::MAX`
-    /// where nothing does; lanes and shelves are looked up.
+    /// where nothing does; lanes and shelves are looked up. `between` is asked between two steps: it leaves the lock on
+    /// `state.db` to others for so long, and says whether to go on.
     ///
     /// # Errors
     /// [`WriteError::Full`] when there was no room to copy a shelf; [`WriteError::Sync`] stops the process.
-    pub fn run(&mut self, now: Timestamp, pins: Heads) -> Result<Removed, WriteError> {
+    pub fn run(
+        &mut self,
+        now: Timestamp,
+        pins: Heads,
+        between: &mut dyn FnMut(Duration) -> Turn,
+    ) -> Result<Removed, WriteError> {
         self.latest = self.latest.max(now);
-        let folder = &self.log.catalog().folder;
-        self.room.measure(folder).map_err(|error| io_error(&error))?;
+        let (mut removed, mut receipts_below) = (Removed::default(), self.receipts_below);
+        let mut steps = Steps::new(&self.connection, between);
+        let ended = self.remove(pins, &mut steps, &mut removed, &mut receipts_below);
+        self.receipts_below = receipts_below;
+        match ended {
+            Ok(()) | Err(Ended::Asked) => Ok(removed),
+            Err(Ended::Failed(error)) => Err(error),
+        }
+    }
+
+    fn remove(
+        &self,
+        pins: Heads,
+        steps: &mut Steps<'_>,
+        removed: &mut Removed,
+        receipts_below: &mut Offset,
+    ) -> Result<(), Ended> {
+        self.measure()?;
         let plan = self.plan(pins)?;
-        let copied = if plan.segments.is_empty() { 0 } else { self.copy_shelves(plan.below)? };
-        self.remove_segments(&plan.segments)?;
-        self.remove_ids(&plan.ids)?;
-        let dead_letters = self.delete_dead_letters(plan.dead_letters_before)?;
-        self.delete_receipts()?;
-        self.delete_kept()?;
-        self.room.measure(&self.log.catalog().folder).map_err(|error| io_error(&error))?;
-        Ok(Removed { segments: plan.segments.len(), ids: plan.ids.len(), dead_letters, copied })
+        if !plan.segments.is_empty() {
+            copy_shelves(&self.log, steps, plan.below, &mut removed.copied)?;
+        }
+        self.remove_segments(&plan.segments, steps, &mut removed.segments)?;
+        self.remove_ids(&plan.ids, &mut removed.ids)?;
+        sweep::dead_letters(steps, plan.dead_letters_before, &mut removed.dead_letters)?;
+        let first = self.log.catalog().first();
+        if *receipts_below < first.routed {
+            sweep::receipts(steps, first.routed)?;
+            *receipts_below = first.routed;
+        }
+        sweep::copies(steps, first)?;
+        steps.checkpoint()?;
+        self.measure()
+    }
+
+    fn measure(&self) -> Result<(), Ended> {
+        self.room.measure(&self.log.catalog().folder).map_err(|error| io_error(&error).into())
     }
 
     fn plan(&self, pins: Heads) -> Result<Plan, WriteError> {
@@ -139,153 +166,40 @@ impl Retainer {
         Ok(Heads { events: router.min(replays).min(parked), routed: lanes })
     }
 
-    /// Copies what shelves have below some rows, unless it was copied before.
-    fn copy_shelves(&self, below: Heads) -> Result<usize, WriteError> {
-        let mut copied = 0;
-        let sql = "SELECT DISTINCT row FROM shelf JOIN lanes ON lanes.id = shelf.lane WHERE lanes.lane != 'router' \
-             AND (row < ?1 OR event < ?2) AND row NOT IN (SELECT offset FROM routed) ORDER BY row";
-        for offset in self.column(sql, below)? {
-            // What is damaged, or gone already, is not there to be copied; the shelf says so when it is read.
-            let found = self.log.routed_row(PARTITION, offset).map_err(|error| lost(&error))?;
-            if let Some(Entry::Row(routed)) = found {
-                self.keep(|connection| {
-                    keep_event(connection, &self.log, &routed.event)?;
-                    keep_routed(connection, &self.log, &routed)
-                })?;
-                copied += 1;
-            }
-        }
-        Ok(copied)
-    }
-
-    fn keep(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), WriteError> {
-        transaction(&self.connection, work)
-    }
-
-    fn column(&self, sql: &str, below: Heads) -> Result<Vec<u64>, WriteError> {
-        let read = |connection: &Connection| -> rusqlite::Result<Vec<u64>> {
-            let mut statement = connection.prepare(sql)?;
-            let below = [rowid(below.routed), rowid(below.events)];
-            statement.query_map(below, |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?.collect()
-        };
-        read(&self.connection).map_err(|error| read_error(&error))
-    }
-
-    fn remove_segments(&self, numbers: &[u32]) -> Result<(), WriteError> {
+    fn remove_segments(&self, numbers: &[u32], steps: &mut Steps<'_>, removed: &mut usize) -> Result<(), Ended> {
         let catalog = self.log.catalog();
+        let mut asked = Ok(());
         for number in numbers {
+            asked = steps.look();
+            if asked.is_err() {
+                break;
+            }
             catalog.remove(*number);
             remove_database(&catalog.folder.segment(*number)).map_err(|error| io_error(&error))?;
+            *removed += 1;
         }
-        if numbers.is_empty() {
-            Ok(())
-        } else {
-            sync_folder(&catalog.folder.events()).map_err(|error| io_error(&error))
+        if *removed > 0 {
+            sync_folder(&catalog.folder.events()).map_err(|error| io_error(&error))?;
         }
+        asked
     }
 
-    fn remove_ids(&self, numbers: &[u32]) -> Result<(), WriteError> {
+    fn remove_ids(&self, numbers: &[u32], removed: &mut usize) -> Result<(), Ended> {
         let folder = &self.log.catalog().folder;
         for number in numbers {
             self.ids.remove(*number);
             fs::remove_file(folder.ids_file(*number)).map_err(|error| io_error(&error))?;
+            *removed += 1;
         }
-        if numbers.is_empty() { Ok(()) } else { sync_folder(&folder.ids()).map_err(|error| io_error(&error)) }
-    }
-
-    /// Dead letters that hold their key stay: only their lane may let the key go.
-    fn delete_dead_letters(&self, before: Timestamp) -> Result<usize, WriteError> {
-        let sql = "DELETE FROM shelf WHERE (lane, row, route) IN \
-             (SELECT lane, row, route FROM shelf WHERE state = 1 AND NOT holds AND last_at < ?1 LIMIT ?2)";
-        self.delete(sql, before.as_millis())
-    }
-
-    /// Receipts go with the segment of their rows.
-    fn delete_receipts(&self) -> Result<usize, WriteError> {
-        let first = self.log.catalog().stretches().first().map(|stretch| stretch.segment.first).unwrap_or_default();
-        let mut deleted = 0;
-        for (lanes, first) in [("lane = 'router'", first.events), ("lane != 'router'", first.routed)] {
-            let sql = format!(
-                "DELETE FROM receipts WHERE id IN (SELECT id FROM receipts WHERE last_row < ?1 \
-                 AND lane IN (SELECT id FROM lanes WHERE {lanes}) ORDER BY id LIMIT ?2)"
-            );
-            deleted += self.delete(&sql, rowid(first))?;
+        if *removed > 0 {
+            sync_folder(&folder.ids()).map_err(|error| io_error(&error))?;
         }
-        Ok(deleted)
-    }
-
-    /// Copies go when no shelf refers to them any more; their records when the last copy goes.
-    fn delete_kept(&self) -> Result<(), WriteError> {
-        let first = self.log.catalog().stretches().first().map(|stretch| stretch.segment.first).unwrap_or_default();
-        for (table, column, row) in [("routed", "row", first.routed), ("events", "event", first.events)] {
-            let sql = format!(
-                "DELETE FROM {table} WHERE offset IN (SELECT offset FROM {table} WHERE offset < ?1 \
-                 AND offset NOT IN (SELECT {column} FROM shelf) LIMIT ?2)"
-            );
-            self.delete(&sql, rowid(row))?;
-        }
-        let sql = "DELETE FROM runs WHERE first_event IN (SELECT first_event FROM runs WHERE first_event < ?1 \
-             AND first_event NOT IN (SELECT offset FROM events) LIMIT ?2)";
-        self.delete(sql, i64::MAX)?;
-        let sql = "DELETE FROM enrichment WHERE id IN (SELECT id FROM enrichment WHERE id < ?1 \
-             AND NOT EXISTS (SELECT 1 FROM routed) LIMIT ?2)";
-        self.delete(sql, i64::MAX)?;
         Ok(())
     }
-
-    /// Runs a deletion with bound ?1 in steps of ?2 rows until nothing is left.
-    fn delete(&self, sql: &str, bound: i64) -> Result<usize, WriteError> {
-        let mut deleted = 0;
-        loop {
-            let step = transaction(&self.connection, |connection| {
-                connection.prepare_cached(sql)?.execute(params![bound, ROWS_AT_ONCE])
-            })?;
-            if step == 0 {
-                return Ok(deleted);
-            }
-            deleted += step;
-        }
-    }
-}
-
-fn keep_event(connection: &Connection, log: &SqliteLog, event: &Event) -> rusqlite::Result<()> {
-    let offset = event.position().offset;
-    let checksum = event_checksum(&log.catalog().keys, &mut Packer::default(), offset, event, event.conflict);
-    let mut insert = connection.prepare_cached(INSERT_EVENT)?;
-    insert_event(&mut insert, Some(offset), event, event.conflict, checksum)?;
-    let run = params![rowid(offset), event.id.incarnation.0];
-    connection.prepare_cached("INSERT OR REPLACE INTO runs VALUES(?1, ?2)")?.execute(run).map(|_| ())
-}
-
-fn keep_routed(connection: &Connection, log: &SqliteLog, routed: &crate::domain::Routed) -> rusqlite::Result<()> {
-    let (mut targets, mut enrichment) = (Packer::default(), Packer::default());
-    decision::pack(&mut targets, &routed.row.decision);
-    if !routed.row.enrichment.is_empty() {
-        decision::pack_enrichment(&mut enrichment, &routed.row.enrichment, |record| {
-            let hash = log.catalog().keys.body(&record.bytes).cast_signed();
-            connection.prepare_cached(INSERT_RECORD)?.execute(params![hash, &record.bytes[..]])?;
-            Ok::<_, rusqlite::Error>(connection.last_insert_rowid())
-        })?;
-    }
-    let columns = RoutedColumns {
-        targets: &targets.0,
-        event: routed.row.event.offset,
-        job: routed.row.job,
-        generation: routed.row.generation,
-        enrichment: &enrichment.0,
-    };
-    let checksum = routed_checksum(&log.catalog().keys, &mut Packer::default(), routed.offset, &columns);
-    let mut insert = connection.prepare_cached(INSERT_ROUTED)?;
-    insert_routed(&mut insert, Some(routed.offset), &columns, checksum)
 }
 
 fn read_error(error: &rusqlite::Error) -> WriteError {
     WriteError::Sync(format!("cannot read state.db: {error}"))
-}
-
-/// A shelf's rows that cannot be read now must not be lost: nothing is removed this time.
-fn lost(error: &ReadError) -> WriteError {
-    WriteError::Full(format!("cannot copy the shelf: {error}"))
 }
 
 fn io_error(error: &io::Error) -> WriteError {

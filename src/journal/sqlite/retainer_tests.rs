@@ -1,0 +1,94 @@
+//! Retention beside those who settle: turns, early ends, locks.
+
+use crate::{
+    domain::RouteName,
+    journal::{
+        Ending, LaneName, Progress, Receipt, Settlement, State, WriteError,
+        sqlite::{
+            Store,
+            database::open_writer,
+            retention_tests::{NOTHING_PINNED, crm, day, lane, retain, three_segments},
+            steps::Turn,
+            store_tests::P0,
+        },
+    },
+};
+use std::{path::Path, time::Duration};
+
+/// As many settlements with receipts of the first segment's rows.
+const RECEIPTS: usize = 2_000;
+
+fn settlement(receipts: Vec<Receipt>) -> Settlement {
+    let progress = Progress { watermark: 31, ..Progress::default() };
+    Settlement { lane: crm(), partition: P0, progress, receipts, shelf: vec![] }
+}
+
+fn receipt(offset: u64) -> Receipt {
+    let route = RouteName::parse("everything").unwrap();
+    Receipt { offset, route, ending: Ending::Delivered, at: day(0), attempts: 1, answer: "".into() }
+}
+
+/// Three segments that everybody is past, and old receipts.
+fn store_with_receipts(path: &Path) -> Store {
+    let mut store = three_segments(path);
+    while store.sealer.seal_next().unwrap().is_some() {}
+    store.state.register(&[lane(LaneName::Router, 31), lane(crm(), 31)]).unwrap();
+    store.state.settle(&vec![settlement(vec![receipt(3)]); RECEIPTS]).unwrap();
+    store
+}
+
+fn receipts_left(store: &Store) -> usize {
+    let count = |connection: &rusqlite::Connection| {
+        connection.query_row("SELECT COUNT(*) FROM receipts WHERE last_row = 3", [], |row| row.get::<_, i64>(0))
+    };
+    usize::try_from(store.state.read(count).unwrap()).unwrap()
+}
+
+#[test]
+fn a_settlement_gets_through_between_any_two_steps_of_retention() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = store_with_receipts(place.path());
+    // Whoever finds the lock taken fails at once.
+    store.state.read(|connection| connection.busy_timeout(Duration::ZERO)).unwrap();
+    let (mut settled, mut pauses) = (0, 0);
+    let Store { state, retainer, .. } = &mut store;
+    let mut between = |pause: Duration| {
+        state.settle(&[settlement(vec![receipt(25)])]).unwrap();
+        settled += 1;
+        pauses += usize::from(!pause.is_zero());
+        Turn::On
+    };
+    assert_eq!(retainer.run(day(7), NOTHING_PINNED, &mut between).unwrap().segments, 1);
+    assert!(settled > RECEIPTS / 256, "{settled}");
+    assert!(pauses >= RECEIPTS / 256, "the lock is left to others after each step: {pauses}");
+    assert_eq!(receipts_left(&store), 0);
+}
+
+#[test]
+fn a_run_of_retention_that_is_asked_to_end_leaves_the_rest_to_the_next() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = store_with_receipts(place.path());
+    let mut turns = 0;
+    let mut between = |_| {
+        turns += 1;
+        if turns < 5 { Turn::On } else { Turn::Over }
+    };
+    assert_eq!(store.retainer.run(day(7), NOTHING_PINNED, &mut between).unwrap().segments, 1);
+    assert_eq!(turns, 5, "nothing goes on after the answer");
+    assert!((1..RECEIPTS).contains(&receipts_left(&store)), "{}", receipts_left(&store));
+    retain(&mut store, 7).unwrap();
+    assert_eq!(receipts_left(&store), 0);
+}
+
+#[test]
+fn another_write_that_takes_too_long_is_waited_out() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = store_with_receipts(place.path());
+    store.state.read(|connection| connection.busy_timeout(Duration::ZERO)).unwrap();
+    let other = open_writer(&store.state.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ended = store.state.settle(&[settlement(vec![receipt(25)])]);
+    assert!(matches!(ended, Err(WriteError::Full(_))), "{ended:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    store.state.settle(&[settlement(vec![receipt(25)])]).unwrap();
+}
