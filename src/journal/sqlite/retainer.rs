@@ -12,17 +12,23 @@ use crate::{
             OpenError,
             copies::copy_shelves,
             database::open_writer,
-            folder::{remove_database, sync_folder},
+            folder::remove_database,
             log::SqliteLog,
             room::Room,
             sealing::IdsFiles,
-            steps::{Ended, Steps, Turn},
+            steps::{Ended, Steps, Turn, later},
             sweep,
         },
     },
 };
 use rusqlite::Connection;
-use std::{fs, io, sync::Arc, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Carries retention out. One thread runs it now and then.
 #[derive(Debug)]
@@ -68,7 +74,8 @@ impl Retainer {
     /// `state.db` to others for so long, and says whether to go on.
     ///
     /// # Errors
-    /// [`WriteError::Full`] when there was no room to copy a shelf; [`WriteError::Sync`] stops the process.
+    /// [`WriteError::Full`] when there was no room to copy a shelf, or something could not be opened or read: the next run
+    /// tries again. [`WriteError::Sync`], of a write or sync that failed, stops the process.
     pub fn run(
         &mut self,
         now: Timestamp,
@@ -112,7 +119,7 @@ impl Retainer {
     }
 
     fn measure(&self) -> Result<(), Ended> {
-        self.room.measure(&self.log.catalog().folder).map_err(|error| io_error(&error).into())
+        self.room.measure(&self.log.catalog().folder).map_err(|error| later(error).into())
     }
 
     fn plan(&self, pins: Heads) -> Result<Plan, WriteError> {
@@ -158,11 +165,11 @@ impl Retainer {
             let mark = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
             Ok((mark(0)?, mark(1)?, mark(2)?))
         });
-        let (router, lanes, replays) = marks.map_err(|error| read_error(&error))?;
+        let (router, lanes, replays) = marks.map_err(later)?;
         let sql = "SELECT COALESCE(MIN(event), 9223372036854775807) FROM shelf \
              WHERE lane IN (SELECT id FROM lanes WHERE lane = 'router')";
         let parked = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned));
-        let parked = parked.map_err(|error| read_error(&error))?;
+        let parked = parked.map_err(later)?;
         Ok(Heads { events: router.min(replays).min(parked), routed: lanes })
     }
 
@@ -179,7 +186,7 @@ impl Retainer {
             *removed += 1;
         }
         if *removed > 0 {
-            sync_folder(&catalog.folder.events()).map_err(|error| io_error(&error))?;
+            sync(&catalog.folder.events())?;
         }
         asked
     }
@@ -192,14 +199,15 @@ impl Retainer {
             *removed += 1;
         }
         if *removed > 0 {
-            sync_folder(&folder.ids()).map_err(|error| io_error(&error))?;
+            sync(&folder.ids())?;
         }
         Ok(())
     }
 }
 
-fn read_error(error: &rusqlite::Error) -> WriteError {
-    WriteError::Sync(format!("cannot read state.db: {error}"))
+/// Makes what was removed from a folder durable. Without a handle to sync it by, the next run removes what has come back.
+fn sync(folder: &Path) -> Result<(), WriteError> {
+    File::open(folder).map_err(later)?.sync_all().map_err(|error| io_error(&error))
 }
 
 fn io_error(error: &io::Error) -> WriteError {

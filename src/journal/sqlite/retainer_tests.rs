@@ -3,17 +3,17 @@
 use crate::{
     domain::RouteName,
     journal::{
-        Ending, LaneName, Progress, Receipt, Settlement, State, WriteError,
+        Ending, LaneName, Progress, Receipt, Settlement, ShelfChange, ShelfState, State, WriteError,
         sqlite::{
             Store,
             database::open_writer,
-            retention_tests::{NOTHING_PINNED, crm, day, lane, retain, three_segments},
+            retention_tests::{NOTHING_PINNED, crm, day, lane, parked, retain, three_segments},
             steps::Turn,
-            store_tests::P0,
+            store_tests::{P0, segment},
         },
     },
 };
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 /// As many settlements with receipts of the first segment's rows.
 const RECEIPTS: usize = 2_000;
@@ -91,4 +91,34 @@ fn another_write_that_takes_too_long_is_waited_out() {
     assert!(matches!(ended, Err(WriteError::Full(_))), "{ended:?}");
     other.execute_batch("ROLLBACK").unwrap();
     store.state.settle(&[settlement(vec![receipt(25)])]).unwrap();
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_looked_at_again_by_the_next_run() {
+    let place = tempfile::tempdir().unwrap();
+    let (data, aside) = (place.path().join("data"), place.path().join("aside"));
+    let mut store = store_with_receipts(&data);
+    fs::rename(&data, &aside).unwrap();
+    let ended = retain(&mut store, 7);
+    assert!(matches!(ended, Err(WriteError::Full(_))), "{ended:?}");
+    fs::rename(&aside, &data).unwrap();
+    assert_eq!(retain(&mut store, 7).unwrap().segments, 1);
+}
+
+#[test]
+fn a_shelf_that_cannot_be_copied_now_keeps_its_segment_until_it_can() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = store_with_receipts(place.path());
+    let mut letter = settlement(vec![]);
+    letter.shelf = vec![ShelfChange::Put(parked(&store, 4, ShelfState::Dead))];
+    store.state.settle(&[letter]).unwrap();
+    // Another file handle is not to be had: there is none of this file.
+    store.log.catalog().close_idle();
+    let (there, aside) = (segment(place.path(), 1), place.path().join("aside"));
+    fs::rename(&there, &aside).unwrap();
+    let ended = retain(&mut store, 7);
+    assert!(matches!(ended, Err(WriteError::Full(_))), "{ended:?}");
+    fs::rename(&aside, &there).unwrap();
+    let removed = retain(&mut store, 7).unwrap();
+    assert_eq!((removed.copied, removed.segments), (1, 1));
 }
