@@ -30,6 +30,14 @@ use std::{
     time::Duration,
 };
 
+/// One statement, and so one moment: what the router takes off its shelf is decided, and its lanes' marks are not older.
+const SELECT_WATERMARKS: &str = "SELECT COALESCE(MIN(CASE WHEN lane = 'router' THEN watermark END), 0), \
+     COALESCE(MIN(CASE WHEN lane != 'router' AND lane NOT LIKE 'replay:%' THEN watermark END), 9223372036854775807), \
+     (SELECT COALESCE(MIN(pin), 9223372036854775807) FROM jobs \
+     WHERE NOT complete AND state IN ('running', 'paused')), \
+     (SELECT COALESCE(MIN(event), 9223372036854775807) FROM shelf \
+     WHERE lane IN (SELECT id FROM lanes WHERE lane = 'router')) FROM lanes";
+
 /// Carries retention out. One thread runs it now and then.
 #[derive(Debug)]
 pub struct Retainer {
@@ -123,6 +131,9 @@ impl Retainer {
     }
 
     fn plan(&self, pins: Heads) -> Result<Plan, WriteError> {
+        // First: a decision that is appended and settled from now on is in the segments that are looked at next, and counts
+        // as unread.
+        let watermarks = self.watermarks()?;
         let catalog = self.log.catalog();
         let sealed_below = catalog.sealed_below();
         let bytes = |number| fs::metadata(catalog.folder.segment(number)).map_or(0, |metadata| metadata.len());
@@ -144,7 +155,7 @@ impl Retainer {
         Ok(plan(&Facts {
             segments: &segments,
             ids: &ids,
-            watermarks: self.watermarks()?,
+            watermarks,
             pins,
             now: self.latest,
             rules: self.rules,
@@ -152,24 +163,15 @@ impl Retainer {
         }))
     }
 
-    /// The lowest rows that lanes still have to read. Replays keep what they have chosen on shelves, and pin the events
-    /// that they have still to look at. A store without a router keeps everything. An
-    /// event on the router's shelf is not decided yet: whoever reads its decision some day needs it in the log.
+    /// The lowest rows that lanes still have to read, all at one moment. Replays keep what they have chosen on shelves, and
+    /// pin the events that they have still to look at. A store without a router keeps everything. An event on the router's
+    /// shelf is not decided yet: whoever reads its decision some day needs it in the log.
     fn watermarks(&self) -> Result<Heads, WriteError> {
-        let sql = "SELECT COALESCE(MIN(CASE WHEN lane = 'router' THEN watermark END), 0), \
-             COALESCE(MIN(CASE WHEN lane != 'router' AND lane NOT LIKE 'replay:%' THEN watermark END), \
-             9223372036854775807), \
-             (SELECT COALESCE(MIN(pin), 9223372036854775807) FROM jobs \
-             WHERE NOT complete AND state IN ('running', 'paused')) FROM lanes";
-        let marks = self.connection.query_row(sql, [], |row| {
+        let marks = self.connection.query_row(SELECT_WATERMARKS, [], |row| {
             let mark = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-            Ok((mark(0)?, mark(1)?, mark(2)?))
+            Ok((mark(0)?, mark(1)?, mark(2)?, mark(3)?))
         });
-        let (router, lanes, replays) = marks.map_err(later)?;
-        let sql = "SELECT COALESCE(MIN(event), 9223372036854775807) FROM shelf \
-             WHERE lane IN (SELECT id FROM lanes WHERE lane = 'router')";
-        let parked = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned));
-        let parked = parked.map_err(later)?;
+        let (router, lanes, replays, parked) = marks.map_err(later)?;
         Ok(Heads { events: router.min(replays).min(parked), routed: lanes })
     }
 
