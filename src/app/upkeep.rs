@@ -4,6 +4,7 @@
 //! next run does the rest.
 
 use crate::{
+    core::jump::Moment,
     domain::Timestamp,
     journal::{
         Heads, WriteError,
@@ -14,7 +15,7 @@ use crate::{
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing::warn;
 
@@ -70,9 +71,11 @@ impl Upkeep {
     ) -> std::io::Result<JoinHandle<Result<(), WriteError>>> {
         let upkeep = self.clone();
         thread::Builder::new().name("upkeep".into()).spawn(move || {
+            let started = Instant::now();
+            let moment = || Moment { now: Timestamp::now(), passed: started.elapsed() };
             loop {
                 seal(&mut sealer, &writer)?;
-                match retainer.run(Timestamp::now(), NO_PINS, &mut |pause| upkeep.between(pause)) {
+                match retainer.run(moment(), NO_PINS, &mut |pause| upkeep.between(pause)) {
                     Ok(_) => {}
                     Err(WriteError::Full(why)) => {
                         warn!(%why, "retention ended early: what is left stays until its next run")

@@ -4,7 +4,10 @@
 //! rows twice, or a segment that goes the next time.
 
 use crate::{
-    core::retention::{Facts, IdsFacts, Plan, SegmentFacts, plan},
+    core::{
+        jump::{Jumps, Moment},
+        retention::{Facts, IdsFacts, Plan, SegmentFacts, plan},
+    },
     domain::{Offset, Timestamp},
     journal::{
         Heads, Retention, WriteError,
@@ -30,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-/// One statement, and so one moment: what the router takes off its shelf is decided, and its lanes' marks are not older.
+/// One statement, so that all are of one moment: between two, an event could leave the router's shelf and be missed by both.
 const SELECT_WATERMARKS: &str = "SELECT COALESCE(MIN(CASE WHEN lane = 'router' THEN watermark END), 0), \
      COALESCE(MIN(CASE WHEN lane != 'router' AND lane NOT LIKE 'replay:%' THEN watermark END), 9223372036854775807), \
      (SELECT COALESCE(MIN(pin), 9223372036854775807) FROM jobs \
@@ -47,8 +50,8 @@ pub struct Retainer {
     rules: Retention,
     /// On `state.db`, beside the one that settles.
     connection: Connection,
-    /// The latest time it was called with: time never runs backwards here.
-    latest: Timestamp,
+    /// Whether the clock is to be believed.
+    jumps: Jumps,
     /// Receipts of rows below this are gone.
     receipts_below: Offset,
 }
@@ -74,7 +77,7 @@ impl Retainer {
     pub fn open(log: SqliteLog, ids: Arc<IdsFiles>, room: Arc<Room>, rules: Retention) -> Result<Self, OpenError> {
         let path = log.catalog().folder.state();
         let connection = open_writer(&path).map_err(|source| OpenError::Database { path, source })?;
-        Ok(Self { log, ids, room, rules, connection, latest: Timestamp::EPOCH, receipts_below: 0 })
+        Ok(Self { log, ids, room, rules, connection, jumps: Jumps::default(), receipts_below: 0 })
     }
 
     /// Removes what may go now. `pins` are the lowest rows that replays and ranges of dead letters need, `u64::MAX`
@@ -86,14 +89,14 @@ impl Retainer {
     /// tries again. [`WriteError::Sync`], of a write or sync that failed, stops the process.
     pub fn run(
         &mut self,
-        now: Timestamp,
+        moment: Moment,
         pins: Heads,
         between: &mut dyn FnMut(Duration) -> Turn,
     ) -> Result<Removed, WriteError> {
-        self.latest = self.latest.max(now);
+        let now = self.believed(moment);
         let (mut removed, mut receipts_below) = (Removed::default(), self.receipts_below);
         let mut steps = Steps::new(&self.connection, between);
-        let ended = self.remove(pins, &mut steps, &mut removed, &mut receipts_below);
+        let ended = self.remove((now, pins), &mut steps, &mut removed, &mut receipts_below);
         self.receipts_below = receipts_below;
         match ended {
             Ok(()) | Err(Ended::Asked) => Ok(removed),
@@ -103,13 +106,13 @@ impl Retainer {
 
     fn remove(
         &self,
-        pins: Heads,
+        (now, pins): (Timestamp, Heads),
         steps: &mut Steps<'_>,
         removed: &mut Removed,
         receipts_below: &mut Offset,
     ) -> Result<(), Ended> {
         self.measure()?;
-        let plan = self.plan(pins)?;
+        let plan = self.plan(now, pins)?;
         if !plan.segments.is_empty() {
             copy_shelves(&self.log, steps, plan.below, &mut removed.copied)?;
         }
@@ -126,11 +129,20 @@ impl Retainer {
         self.measure()
     }
 
+    /// The time by which things are old. While the clock is not believed nothing is; what must go for want of room goes.
+    fn believed(&mut self, moment: Moment) -> Timestamp {
+        if self.jumps.is_believed(moment) {
+            return moment.now;
+        }
+        tracing::warn!(now = %moment.now, "the clock has jumped ahead: nothing goes by its age until it has said so for a while");
+        Timestamp::EPOCH
+    }
+
     fn measure(&self) -> Result<(), Ended> {
         self.room.measure(&self.log.catalog().folder).map_err(|error| later(error).into())
     }
 
-    fn plan(&self, pins: Heads) -> Result<Plan, WriteError> {
+    fn plan(&self, now: Timestamp, pins: Heads) -> Result<Plan, WriteError> {
         // First: a decision that is appended and settled from now on is in the segments that are looked at next, and counts
         // as unread.
         let watermarks = self.watermarks()?;
@@ -157,7 +169,7 @@ impl Retainer {
             ids: &ids,
             watermarks,
             pins,
-            now: self.latest,
+            now,
             rules: self.rules,
             used: self.room.used(),
         }))

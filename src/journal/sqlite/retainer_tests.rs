@@ -1,13 +1,14 @@
 //! Retention beside those who settle: turns, early ends, locks.
 
 use crate::{
+    core::jump::Moment,
     domain::RouteName,
     journal::{
         Ending, LaneName, Progress, Receipt, Settlement, ShelfChange, ShelfState, State, WriteError,
         sqlite::{
             Store,
             database::open_writer,
-            retention_tests::{NOTHING_PINNED, crm, day, lane, parked, retain, three_segments},
+            retention_tests::{NOTHING_PINNED, came, crm, day, lane, parked, retain, three_segments},
             steps::Turn,
             store_tests::{P0, segment},
         },
@@ -58,7 +59,7 @@ fn a_settlement_gets_through_between_any_two_steps_of_retention() {
         pauses += usize::from(!pause.is_zero());
         Turn::On
     };
-    assert_eq!(retainer.run(day(7), NOTHING_PINNED, &mut between).unwrap().segments, 1);
+    assert_eq!(retainer.run(came(7), NOTHING_PINNED, &mut between).unwrap().segments, 1);
     assert!(settled > RECEIPTS / 256, "{settled}");
     assert!(pauses >= RECEIPTS / 256, "the lock is left to others after each step: {pauses}");
     assert_eq!(receipts_left(&store), 0);
@@ -73,7 +74,7 @@ fn a_run_of_retention_that_is_asked_to_end_leaves_the_rest_to_the_next() {
         turns += 1;
         if turns < 5 { Turn::On } else { Turn::Over }
     };
-    assert_eq!(store.retainer.run(day(7), NOTHING_PINNED, &mut between).unwrap().segments, 1);
+    assert_eq!(store.retainer.run(came(7), NOTHING_PINNED, &mut between).unwrap().segments, 1);
     assert_eq!(turns, 5, "nothing goes on after the answer");
     assert!((1..RECEIPTS).contains(&receipts_left(&store)), "{}", receipts_left(&store));
     retain(&mut store, 7).unwrap();
@@ -121,4 +122,24 @@ fn a_shelf_that_cannot_be_copied_now_keeps_its_segment_until_it_can() {
     fs::rename(&aside, &there).unwrap();
     let removed = retain(&mut store, 7).unwrap();
     assert_eq!((removed.copied, removed.segments), (1, 1));
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_deletes_nothing_until_it_has_said_so_for_half_a_minute() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = store_with_receipts(place.path());
+    let mut letter = settlement(vec![]);
+    letter.shelf = vec![ShelfChange::Put(parked(&store, 4, ShelfState::Dead))];
+    store.state.settle(&[letter]).unwrap();
+    let mut at = |now, seconds| {
+        let moment = Moment { now, passed: Duration::from_secs(seconds) };
+        let removed = store.retainer.run(moment, NOTHING_PINNED, &mut |_| Turn::On).unwrap();
+        (removed.segments, removed.ids, removed.dead_letters)
+    };
+    assert_eq!(at(day(2), 0), (0, 0, 0));
+    assert_eq!(at(day(40), 30), (0, 0, 0), "the clock is wrong");
+    assert_eq!(at(day(2), 60), (0, 0, 0), "and right again");
+    // A time that was once told does not stay.
+    assert_eq!(at(day(40), 90), (0, 0, 0));
+    assert_eq!(at(day(40), 120), (2, 2, 1), "it says so still");
 }

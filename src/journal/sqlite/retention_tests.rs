@@ -1,6 +1,7 @@
 //! Sealing and retention over real files, and what a start makes of folders that a crash or an operator left behind.
 
 use crate::{
+    core::jump::Moment,
     domain::{DeadCause, DestinationName, OrderKey, RouteName, Timestamp},
     journal::{
         Appender, Entry, Heads, LaneName, LaneRecord, Log, Progress, ReadLimit, Settlement, ShelfChange, ShelfRow,
@@ -16,7 +17,7 @@ use crate::{
         },
     },
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 pub const NOTHING_PINNED: Heads = Heads { events: u64::MAX, routed: u64::MAX };
 
@@ -24,9 +25,14 @@ pub fn day(day: i64) -> Timestamp {
     Timestamp::from_millis(1_726_824_222_989 + day * 86_400_000)
 }
 
+/// A day that came by both clocks.
+pub fn came(at: i64) -> Moment {
+    Moment { now: day(at), passed: Duration::from_secs(at.unsigned_abs() * 86_400) }
+}
+
 /// A run of retention on a day that nothing interrupts.
 pub fn retain(store: &mut Store, at: i64) -> Result<Removed, WriteError> {
-    store.retainer.run(day(at), NOTHING_PINNED, &mut |_| Turn::On)
+    store.retainer.run(came(at), NOTHING_PINNED, &mut |_| Turn::On)
 }
 
 pub fn lane(name: LaneName, watermark: u64) -> LaneRecord {
