@@ -3,7 +3,7 @@
 //! [`Kept`]: crate::journal::sqlite::kept::Kept
 
 use crate::{
-    domain::{Event, Routed},
+    domain::{Event, Record, Routed},
     journal::{
         Entry, Heads, Log,
         sqlite::{
@@ -20,10 +20,12 @@ use crate::{
     },
 };
 use rusqlite::{Connection, params};
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// Bytes that one step copies, about: a step is short whatever the bodies are.
 const BYTES_AT_ONCE: usize = 1 << 20;
+/// Records whose place is remembered; beyond that they are stored again.
+const RECORDS_KNOWN_MAX: usize = 16_384;
 
 /// Rows of shelves that lie in segments below ?1 (ROUTED) or ?2 (EVENTS) and were not copied before.
 const SELECT_UNCOPIED: &str = "SELECT DISTINCT row FROM shelf JOIN lanes ON lanes.id = shelf.lane \
@@ -39,6 +41,7 @@ pub fn copy_shelves(log: &SqliteLog, steps: &mut Steps<'_>, below: Heads, copied
         let below = [rowid(below.routed), rowid(below.events)];
         statement.query_map(below, |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?.collect()
     })?;
+    let mut copier = Copier { log, records: HashMap::new() };
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for offset in offsets {
         // What cannot be read now must not be lost: nothing is removed this time. What is damaged, or gone already, is not
@@ -48,13 +51,13 @@ pub fn copy_shelves(log: &SqliteLog, steps: &mut Steps<'_>, below: Heads, copied
         bytes += bytes_of(&routed);
         batch.push(routed);
         if batch.len() >= ROWS_AT_ONCE || bytes >= BYTES_AT_ONCE {
-            *copied += keep(steps, log, &batch)?;
+            *copied += copier.keep(steps, &batch)?;
             batch.clear();
             bytes = 0;
         }
     }
     if !batch.is_empty() {
-        *copied += keep(steps, log, &batch)?;
+        *copied += copier.keep(steps, &batch)?;
     }
     Ok(())
 }
@@ -64,14 +67,57 @@ fn bytes_of(routed: &Routed) -> usize {
     routed.event.body.len() + records.map(|record| record.bytes.len()).sum::<usize>()
 }
 
-fn keep(steps: &mut Steps<'_>, log: &SqliteLog, batch: &[Arc<Routed>]) -> Result<usize, Ended> {
-    steps.write(|connection| {
-        for routed in batch {
-            keep_event(connection, log, &routed.event)?;
-            keep_routed(connection, log, routed)?;
+struct Copier<'a> {
+    log: &'a SqliteLog,
+    /// Where records were copied to, by their hash: many letters carry the same one.
+    records: HashMap<u64, i64>,
+}
+
+impl Copier<'_> {
+    fn keep(&mut self, steps: &mut Steps<'_>, batch: &[Arc<Routed>]) -> Result<usize, Ended> {
+        if self.records.len() > RECORDS_KNOWN_MAX {
+            self.records.clear();
         }
-        Ok(batch.len())
-    })
+        steps.write(|connection| {
+            for routed in batch {
+                keep_event(connection, self.log, &routed.event)?;
+                self.keep_routed(connection, routed)?;
+            }
+            Ok(batch.len())
+        })
+    }
+
+    fn keep_routed(&mut self, connection: &Connection, routed: &Routed) -> rusqlite::Result<()> {
+        let keys = &self.log.catalog().keys;
+        let (mut targets, mut enrichment) = (Packer::default(), Packer::default());
+        decision::pack(&mut targets, &routed.row.decision);
+        if !routed.row.enrichment.is_empty() {
+            decision::pack_enrichment(&mut enrichment, &routed.row.enrichment, |record| {
+                self.place_of(connection, record)
+            })?;
+        }
+        let columns = RoutedColumns {
+            targets: &targets.0,
+            event: routed.row.event.offset,
+            job: routed.row.job,
+            generation: routed.row.generation,
+            enrichment: &enrichment.0,
+        };
+        let checksum = routed_checksum(keys, &mut Packer::default(), routed.offset, &columns);
+        let mut insert = connection.prepare_cached(INSERT_ROUTED)?;
+        insert_routed(&mut insert, Some(routed.offset), &columns, checksum)
+    }
+
+    fn place_of(&mut self, connection: &Connection, record: &Record) -> rusqlite::Result<i64> {
+        let hash = self.log.catalog().keys.body(&record.bytes);
+        if let Some(place) = self.records.get(&hash) {
+            return Ok(*place);
+        }
+        connection.prepare_cached(INSERT_RECORD)?.execute(params![hash.cast_signed(), &record.bytes[..]])?;
+        let place = connection.last_insert_rowid();
+        self.records.insert(hash, place);
+        Ok(place)
+    }
 }
 
 fn keep_event(connection: &Connection, log: &SqliteLog, event: &Event) -> rusqlite::Result<()> {
@@ -81,27 +127,4 @@ fn keep_event(connection: &Connection, log: &SqliteLog, event: &Event) -> rusqli
     insert_event(&mut insert, Some(offset), event, event.conflict, checksum)?;
     let run = params![rowid(offset), event.id.incarnation.0];
     connection.prepare_cached("INSERT OR REPLACE INTO runs VALUES(?1, ?2)")?.execute(run).map(|_| ())
-}
-
-fn keep_routed(connection: &Connection, log: &SqliteLog, routed: &Routed) -> rusqlite::Result<()> {
-    let keys = &log.catalog().keys;
-    let (mut targets, mut enrichment) = (Packer::default(), Packer::default());
-    decision::pack(&mut targets, &routed.row.decision);
-    if !routed.row.enrichment.is_empty() {
-        decision::pack_enrichment(&mut enrichment, &routed.row.enrichment, |record| {
-            let hash = keys.body(&record.bytes).cast_signed();
-            connection.prepare_cached(INSERT_RECORD)?.execute(params![hash, &record.bytes[..]])?;
-            Ok::<_, rusqlite::Error>(connection.last_insert_rowid())
-        })?;
-    }
-    let columns = RoutedColumns {
-        targets: &targets.0,
-        event: routed.row.event.offset,
-        job: routed.row.job,
-        generation: routed.row.generation,
-        enrichment: &enrichment.0,
-    };
-    let checksum = routed_checksum(keys, &mut Packer::default(), routed.offset, &columns);
-    let mut insert = connection.prepare_cached(INSERT_ROUTED)?;
-    insert_routed(&mut insert, Some(routed.offset), &columns, checksum)
 }

@@ -14,7 +14,7 @@ use crate::{
         sqlite::{
             OpenError,
             copies::copy_shelves,
-            database::open_writer,
+            database::open_state,
             folder::remove_database,
             log::SqliteLog,
             room::Room,
@@ -52,8 +52,16 @@ pub struct Retainer {
     connection: Connection,
     /// Whether the clock is to be believed.
     jumps: Jumps,
+    swept: Swept,
+}
+
+/// What earlier runs have looked through, so that the next ones need not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Swept {
     /// Receipts of rows below this are gone.
     receipts_below: Offset,
+    /// Every copied record belongs to a copied decision.
+    records: bool,
 }
 
 /// What a run removed.
@@ -76,8 +84,8 @@ impl Retainer {
     /// [`OpenError`].
     pub fn open(log: SqliteLog, ids: Arc<IdsFiles>, room: Arc<Room>, rules: Retention) -> Result<Self, OpenError> {
         let path = log.catalog().folder.state();
-        let connection = open_writer(&path).map_err(|source| OpenError::Database { path, source })?;
-        Ok(Self { log, ids, room, rules, connection, jumps: Jumps::default(), receipts_below: 0 })
+        let connection = open_state(&path).map_err(|source| OpenError::Database { path, source })?;
+        Ok(Self { log, ids, room, rules, connection, jumps: Jumps::default(), swept: Swept::default() })
     }
 
     /// Removes what may go now. `pins` are the lowest rows that replays and ranges of dead letters need, `u64::MAX`
@@ -94,10 +102,10 @@ impl Retainer {
         between: &mut dyn FnMut(Duration) -> Turn,
     ) -> Result<Removed, WriteError> {
         let now = self.believed(moment);
-        let (mut removed, mut receipts_below) = (Removed::default(), self.receipts_below);
+        let (mut removed, mut swept) = (Removed::default(), self.swept);
         let mut steps = Steps::new(&self.connection, between);
-        let ended = self.remove((now, pins), &mut steps, &mut removed, &mut receipts_below);
-        self.receipts_below = receipts_below;
+        let ended = self.remove((now, pins), &mut steps, &mut removed, &mut swept);
+        self.swept = swept;
         match ended {
             Ok(()) | Err(Ended::Asked) => Ok(removed),
             Err(Ended::Failed(error)) => Err(error),
@@ -109,7 +117,7 @@ impl Retainer {
         (now, pins): (Timestamp, Heads),
         steps: &mut Steps<'_>,
         removed: &mut Removed,
-        receipts_below: &mut Offset,
+        swept: &mut Swept,
     ) -> Result<(), Ended> {
         self.measure()?;
         let plan = self.plan(now, pins)?;
@@ -120,11 +128,12 @@ impl Retainer {
         self.remove_ids(&plan.ids, &mut removed.ids)?;
         sweep::dead_letters(steps, plan.dead_letters_before, &mut removed.dead_letters)?;
         let first = self.log.catalog().first();
-        if *receipts_below < first.routed {
+        if swept.receipts_below < first.routed {
             sweep::receipts(steps, first.routed)?;
-            *receipts_below = first.routed;
+            swept.receipts_below = first.routed;
         }
-        sweep::copies(steps, first)?;
+        sweep::copies(steps, first, &mut swept.records)?;
+        sweep::shrink(steps)?;
         steps.checkpoint()?;
         self.measure()
     }
@@ -139,7 +148,8 @@ impl Retainer {
     }
 
     fn measure(&self) -> Result<(), Ended> {
-        self.room.measure(&self.log.catalog().folder).map_err(|error| later(error).into())
+        let state = sweep::bytes_used(&self.connection).map_err(later)?;
+        self.room.measure(&self.log.catalog().folder, state).map_err(|error| later(error).into())
     }
 
     fn plan(&self, now: Timestamp, pins: Heads) -> Result<Plan, WriteError> {

@@ -2,19 +2,21 @@
 
 use crate::{
     core::jump::Moment,
-    domain::RouteName,
+    domain::{EnrichmentPart, EnrichmentStatus, Record, RouteName},
     journal::{
-        Ending, LaneName, Progress, Receipt, Settlement, ShelfChange, ShelfState, State, WriteError,
+        Appender, Batch, Ending, LaneName, Log, Progress, Receipt, Retention, Settlement, ShelfChange, ShelfState,
+        State, WriteError, samples,
         sqlite::{
-            Store,
+            Options, Store,
             database::open_writer,
+            open,
             retention_tests::{NOTHING_PINNED, came, crm, day, lane, parked, retain, three_segments},
             steps::Turn,
-            store_tests::{P0, segment},
+            store_tests::{P0, RULES, all_events, batch, options, segment},
         },
     },
 };
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 /// As many settlements with receipts of the first segment's rows.
 const RECEIPTS: usize = 2_000;
@@ -142,4 +144,67 @@ fn a_clock_that_jumps_ahead_deletes_nothing_until_it_has_said_so_for_half_a_minu
     // A time that was once told does not stay.
     assert_eq!(at(day(40), 90), (0, 0, 0));
     assert_eq!(at(day(40), 120), (2, 2, 1), "it says so still");
+}
+
+/// A store of 12 MiB with as much on its shelf: large events, each two with a record that they share.
+fn store_with_large_letters(path: &Path, old: bool) -> Store {
+    let options = Options { retention: Retention { size_max: 12 << 20, ..RULES }, ..options(path) };
+    if old {
+        drop(open(&options).unwrap());
+        // As it was made before free pages were given back.
+        let connection = open_writer(&path.join("state.db")).unwrap();
+        connection.execute_batch("PRAGMA auto_vacuum = NONE; VACUUM").unwrap();
+    }
+    let mut store = open(&options).unwrap();
+    store.appender.append(&batch(0..60, 100_000)).unwrap();
+    let events = all_events(&store);
+    let routed = events.iter().zip(0..).map(|(event, number)| {
+        let bytes = format!("{{\"number\":{},\"pad\":\"{}\"}}", number / 2, "x".repeat(200_000)).into_bytes();
+        let record = Record { hash: samples::KEYS.body(&bytes), bytes: bytes.into() };
+        let mut new = samples::routed(event, &["crm"]);
+        let what = "client".into();
+        let (status, record) = (EnrichmentStatus::Ok, Some(Arc::new(record)));
+        new.row.enrichment = vec![EnrichmentPart { what, status, reason: None, fetched_at: None, record }];
+        new
+    });
+    let routed = routed.collect();
+    store.appender.append(&Batch { events: vec![], routed }).unwrap();
+    store.appender.roll(day(0)).unwrap();
+    while store.sealer.seal_next().unwrap().is_some() {}
+    store.state.register(&[lane(LaneName::Router, 61), lane(crm(), 61)]).unwrap();
+    let shelf = (1..=60).map(|row| ShelfChange::Put(parked(&store, row, ShelfState::Dead))).collect();
+    let progress = Progress { watermark: 61, ..Progress::default() };
+    store.state.settle(&[Settlement { lane: crm(), partition: P0, progress, receipts: vec![], shelf }]).unwrap();
+    store
+}
+
+fn records(store: &Store) -> i64 {
+    let count = |connection: &rusqlite::Connection| {
+        connection.query_row("SELECT COUNT(*) FROM enrichment", [], |row| row.get(0))
+    };
+    store.state.read(count).unwrap()
+}
+
+#[test]
+fn what_leaves_the_shelf_gives_its_room_back_and_pushes_are_taken_again() {
+    for old in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let mut store = store_with_large_letters(place.path(), old);
+        let before = store.log.routed_row(P0, 1).unwrap();
+        let removed = retain(&mut store, 8).unwrap();
+        assert_eq!((removed.copied, removed.segments, records(&store)), (60, 1, 30));
+        assert!(matches!(store.appender.append(&batch(60..61, 10)), Err(WriteError::Full(_))));
+
+        // The second letter had its record together with the first one.
+        let route = RouteName::parse("everything").unwrap();
+        let letters: Vec<_> = (2..=60).map(|row| (crm(), row, Some(route.clone()))).collect();
+        assert_eq!(store.state.discard(&letters).unwrap().0.len(), 59);
+        retain(&mut store, 9).unwrap();
+        assert_eq!(records(&store), 1);
+        assert!(store.room.used() < 8 << 20, "{old}: {} bytes", store.room.used());
+        store.appender.append(&batch(60..61, 10)).unwrap();
+        assert_eq!(store.log.routed_row(P0, 1).unwrap(), before);
+        let file = fs::metadata(store.state.path()).unwrap().len();
+        assert_eq!(file < 2 << 20, !old, "{old}: {file} bytes");
+    }
 }

@@ -17,8 +17,8 @@ use std::{
 pub const ROWS_AT_ONCE: usize = 256;
 /// The shortest time that is left to others after a step: a settlement that waits looks for the lock as often at first.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// Steps between two checkpoints: the one who settles does not count what is written here.
-const STEPS_BETWEEN: u32 = 16;
+/// Steps between two checkpoints: the one who settles does not count what is written here, a MiB a step at most, mostly.
+const STEPS_BETWEEN: u32 = 4;
 
 /// What the caller says between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

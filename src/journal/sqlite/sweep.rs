@@ -1,4 +1,4 @@
-//! Takes out of `state.db` what nobody needs any more: old dead letters, receipts, copies.
+//! Takes out of `state.db` what nobody needs any more: old dead letters, receipts, copies, and then the room they took.
 //!
 //! What goes is looked for outside the steps, a page at a time, so that a step holds the lock only for as long as it takes
 //! to delete some rows by their keys.
@@ -8,15 +8,23 @@ use crate::{
     journal::{
         Heads,
         sqlite::{
+            database::PAGE_BYTES,
+            decision,
             rows::rowid,
             steps::{Ended, ROWS_AT_ONCE, Steps},
         },
     },
 };
 use rusqlite::{Connection, Row, params};
+use std::collections::HashSet;
 
 /// Rows that one look for old ones walks over: a millisecond.
 const ROWS_A_LOOK: u32 = 2_000;
+
+/// Free pages that stay in the file for what comes next: a MiB.
+const FREE_PAGES_KEPT: i64 = 256;
+/// Free pages that one step gives back.
+const PAGES_AT_ONCE: i64 = 256;
 
 /// Where a row of the shelf stands: lane, row, route.
 type Place = (i64, i64, String);
@@ -85,23 +93,76 @@ pub fn receipts(steps: &mut Steps<'_>, below: Offset) -> Result<(), Ended> {
     }
 }
 
-/// Deletes copies that no shelf refers to any more, their records when the last one goes. Nothing comes to lie on a shelf
+/// Deletes copies that no shelf refers to any more, and the records that only they had. Nothing comes to lie on a shelf
 /// anew about a copy that no shelf refers to: what is found is still so in its step.
 ///
 /// # Errors
 /// [`Ended`]; what was deleted until then stays so.
-pub fn copies(steps: &mut Steps<'_>, first: Heads) -> Result<(), Ended> {
+pub fn copies(steps: &mut Steps<'_>, first: Heads, records_swept: &mut bool) -> Result<(), Ended> {
     let sql = "SELECT offset FROM routed WHERE offset < ?1 AND offset NOT IN (SELECT row FROM shelf)";
     let decisions = steps.read(|connection| column(connection, sql, rowid(first.routed)))?;
+    *records_swept &= decisions.is_empty();
     delete(steps, &["DELETE FROM routed WHERE offset = ?1"], &decisions)?;
     let sql = "SELECT offset FROM events WHERE offset < ?1 AND offset NOT IN (SELECT event FROM shelf)";
     let events = steps.read(|connection| column(connection, sql, rowid(first.events)))?;
     let with_run = ["DELETE FROM events WHERE offset = ?1", "DELETE FROM runs WHERE first_event = ?1"];
     delete(steps, &with_run, &events)?;
-    let sql = "SELECT id FROM enrichment WHERE id >= ?1 AND NOT EXISTS (SELECT 1 FROM routed)";
-    let records = steps.read(|connection| column(connection, sql, i64::MIN))?;
-    delete(steps, &["DELETE FROM enrichment WHERE id = ?1"], &records)?;
+    if !*records_swept {
+        let records = steps.read(unused_records)?;
+        delete(steps, &["DELETE FROM enrichment WHERE id = ?1"], &records)?;
+        *records_swept = true;
+    }
     Ok(())
+}
+
+/// Records that no copied decision refers to. A damaged decision refers to none: it cannot be read with them either.
+fn unused_records(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    let mut used = HashSet::new();
+    let mut statement = connection.prepare("SELECT enrichment FROM routed WHERE length(enrichment) > 0")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        used.extend(row.get_ref(0)?.as_blob().ok().and_then(decision::records).unwrap_or_default());
+    }
+    let all = column(connection, "SELECT id FROM enrichment WHERE id >= ?1", i64::MIN)?;
+    Ok(all.into_iter().filter(|id| !used.contains(id)).collect())
+}
+
+/// Gives pages that nothing lies in any more back to the disk. The file of an older version, which was not made for that,
+/// stays as large as it is; its pages are used again.
+///
+/// # Errors
+/// [`Ended`]; what was given back until then is.
+pub fn shrink(steps: &mut Steps<'_>) -> Result<(), Ended> {
+    let mut free = steps.read(free_pages)?;
+    while free > FREE_PAGES_KEPT {
+        let left = steps.write(|connection| {
+            let sql = format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})");
+            let mut statement = connection.prepare(&sql)?;
+            // Each row is a page.
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+            free_pages(connection)
+        })?;
+        if left >= free {
+            break;
+        }
+        free = left;
+    }
+    Ok(())
+}
+
+fn free_pages(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "freelist_count", |row| row.get(0))
+}
+
+/// Bytes that something lies in, whatever the file's length.
+///
+/// # Errors
+/// SQLite's.
+pub fn bytes_used(connection: &Connection) -> rusqlite::Result<u64> {
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    let used = pages - free_pages(connection)?;
+    Ok(u64::try_from(used).unwrap_or(0) * u64::from(PAGE_BYTES))
 }
 
 fn column(connection: &Connection, sql: &str, bound: i64) -> rusqlite::Result<Vec<i64>> {
