@@ -1,22 +1,29 @@
 //! Upkeep: one thread that seals closed segments and removes what retention lets go.
+//!
+//! A run of retention ends early, between two of its steps, when a segment waits to be sealed or the process stops; the
+//! next run does the rest.
 
 use crate::{
+    core::jump::Moment,
     domain::Timestamp,
     journal::{
         Heads, WriteError,
-        sqlite::{retainer::Retainer, sealing::Sealer},
+        sqlite::{retainer::Retainer, sealing::Sealer, steps::Turn},
     },
     lanes::writer::Writer,
 };
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing::warn;
 
 /// How often retention looks for something to remove.
 const RETENTION_EVERY: Duration = Duration::from_secs(30);
+
+/// The longest pause between two steps, however slow the disk was in the one before.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Nothing pins a segment but what the retainer looks up itself.
 const NO_PINS: Heads = Heads { events: u64::MAX, routed: u64::MAX };
@@ -64,12 +71,14 @@ impl Upkeep {
     ) -> std::io::Result<JoinHandle<Result<(), WriteError>>> {
         let upkeep = self.clone();
         thread::Builder::new().name("upkeep".into()).spawn(move || {
+            let started = Instant::now();
+            let moment = || Moment { now: Timestamp::now(), passed: started.elapsed() };
             loop {
                 seal(&mut sealer, &writer)?;
-                match retainer.run(Timestamp::now(), NO_PINS) {
+                match retainer.run(moment(), NO_PINS, &mut |pause| upkeep.between(pause)) {
                     Ok(_) => {}
                     Err(WriteError::Full(why)) => {
-                        warn!(%why, "no room to keep dead letters of old segments: they stay")
+                        warn!(%why, "retention ended early: what is left stays until its next run")
                     }
                     Err(error) => return Err(error),
                 }
@@ -78,6 +87,15 @@ impl Upkeep {
                 }
             }
         })
+    }
+
+    /// Leaves the lock on the state to others for a while; a run ends early when there is something else to do.
+    fn between(&self, pause: Duration) -> Turn {
+        let wanted = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = |wanted: &mut Wanted| *wanted == Wanted::Nothing;
+        let waited = self.0.1.wait_timeout_while(wanted, pause.min(PAUSE_MAX), idle);
+        let (wanted, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if *wanted == Wanted::Nothing { Turn::On } else { Turn::Over }
     }
 
     fn wait(&self) -> Wanted {
@@ -102,4 +120,26 @@ fn seal(sealer: &mut Sealer, writer: &Writer) -> Result<(), WriteError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Upkeep;
+    use crate::journal::sqlite::steps::Turn;
+    use std::time::Duration;
+
+    #[test]
+    fn a_run_of_retention_ends_early_for_a_sealing_and_for_a_stop() {
+        let turn = |upkeep: &Upkeep| upkeep.between(Duration::ZERO);
+        let upkeep = Upkeep::default();
+        assert_eq!(turn(&upkeep), Turn::On);
+        upkeep.rolled();
+        assert_eq!(turn(&upkeep), Turn::Over);
+        upkeep.wait();
+        assert_eq!(turn(&upkeep), Turn::On, "the sealing is done before the next run");
+        upkeep.stop();
+        upkeep.rolled();
+        // A pause does not outlast the stop.
+        assert_eq!(upkeep.between(Duration::from_secs(3_600)), Turn::Over);
+    }
 }

@@ -6,6 +6,7 @@
 pub mod enrich;
 pub mod gate;
 pub mod intake;
+pub mod jump;
 pub mod lane;
 pub mod rate;
 pub mod reconcile;

@@ -52,7 +52,7 @@ pub struct Facts<'a> {
     pub watermarks: Heads,
     /// The lowest rows that a replay or a range of dead letters needs; `u64::MAX` where nothing does.
     pub pins: Heads,
-    /// The time; never earlier than at the last call.
+    /// The time. At a time before everything nothing is old.
     pub now: Timestamp,
     /// How long things are kept.
     pub rules: Retention,

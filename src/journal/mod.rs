@@ -110,9 +110,9 @@ pub struct Appended {
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The disk, or the size the operator allows, is full, or no more files may be opened. Rolled back; try again when
-    /// there is room.
-    #[error("the store is full: {0}")]
+    /// The disk, or the size the operator allows, is full, no more files may be opened, or another write took too long.
+    /// Rolled back; try again later.
+    #[error("the store cannot take it now: {0}")]
     Full(String),
     /// A sync failed: what is on disk is not known. The process must stop; a start finds out.
     #[error("the store cannot sync: {0}")]

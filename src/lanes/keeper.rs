@@ -25,7 +25,7 @@ pub struct Gone;
 pub enum Settled {
     /// It is durable.
     Done,
-    /// There was no room for it.
+    /// There was no room for it, or another write went on: to be tried again.
     NoRoom,
 }
 
@@ -143,7 +143,7 @@ fn settle<S: State>(
     let end = match state.settle(settlements) {
         Ok(()) => Settled::Done,
         Err(WriteError::Full(why)) => {
-            tracing::warn!(%why, "no room for receipts: lanes wait");
+            tracing::warn!(%why, "receipts cannot be stored now: lanes wait");
             Settled::NoRoom
         }
         Err(error) => return Err(error),

@@ -70,6 +70,12 @@ impl Catalog {
         self.heads.1.store(heads.routed, Ordering::Release);
     }
 
+    /// The first rows of the first segment.
+    #[must_use]
+    pub fn first(&self) -> Heads {
+        self.read().first().map(|segment| segment.first).unwrap_or_default()
+    }
+
     /// Every segment that is there, in order.
     #[must_use]
     pub fn stretches(&self) -> Vec<Stretch> {

@@ -14,8 +14,12 @@ use std::{path::Path, time::Duration};
 /// batches of 64 and more, but write a third more bytes an event in batches of 16; 16 KiB write nearly twice as many.
 pub const PAGE_BYTES: u32 = 4_096;
 
-/// How long a statement waits for a lock. Nobody but us has a file open, and we hold locks for milliseconds.
+/// How long a statement waits for a lock. Nobody but us has a file open, and we hold locks for milliseconds; only a disk
+/// that stalls makes it longer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What stays of the WAL of `state.db` when it starts over: more than it grows to between two checkpoints, mostly.
+const STATE_WAL_BYTES_KEPT: u32 = 2 << 20;
 
 /// Statements that a connection keeps prepared.
 const STATEMENTS_KEPT: usize = 32;
@@ -25,15 +29,38 @@ const STATEMENTS_KEPT: usize = 32;
 /// # Errors
 /// SQLite's.
 pub fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open(path)?;
+    write_ahead(&connection)?;
+    Ok(connection)
+}
+
+/// Opens `state.db` to write to it, as [`open_writer`] does. Rows leave it again, and what they took is given back: the
+/// pages by `incremental_vacuum`, which a database must be made for, and the WAL beyond [`STATE_WAL_BYTES_KEPT`].
+///
+/// # Errors
+/// SQLite's.
+pub fn open_state(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open(path)?;
+    // Before the first page is written; a database that is there keeps what it was made with.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    write_ahead(&connection)?;
+    connection.pragma_update(None, "journal_size_limit", STATE_WAL_BYTES_KEPT)?;
+    Ok(connection)
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     prepare(&connection)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    Ok(connection)
+}
+
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Checkpoints are made on purpose, see `checkpoint`.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    Ok(connection)
+    connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
 /// Opens a database to read from it.
@@ -96,7 +123,8 @@ pub fn transaction<R>(
     })
 }
 
-/// What a failed write means: a lack of room or of files is waited out, everything else stops the process.
+/// What a failed write means: a lack of room or of files, or another's lock, is waited out; everything else stops the
+/// process.
 #[must_use]
 pub fn write_error(error: &rusqlite::Error) -> WriteError {
     match error {
@@ -109,6 +137,12 @@ pub fn write_error(error: &rusqlite::Error) -> WriteError {
             if matches!(failure.code, ErrorCode::DiskFull | ErrorCode::CannotOpen) =>
         {
             WriteError::Full(error.to_string())
+        }
+        // The lock was not to be had in `BUSY_TIMEOUT`: nothing of the transaction was written.
+        rusqlite::Error::SqliteFailure(failure, _)
+            if matches!(failure.code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) =>
+        {
+            WriteError::Full(format!("another write goes on: {error}"))
         }
         _ => WriteError::Sync(error.to_string()),
     }

@@ -142,6 +142,12 @@ pub fn unpack_enrichment(
     parts.into_iter().map(whole).collect()
 }
 
+/// Where the records lie that packed enrichment refers to. `None` for damage.
+pub fn records(bytes: &[u8]) -> Option<Vec<i64>> {
+    let parts = raw_parts(&mut Unpacker(bytes))?;
+    Some(parts.into_iter().map(|(_, place)| place).filter(|place| *place != 0).collect())
+}
+
 fn raw_parts(unpacker: &mut Unpacker<'_>) -> Option<Vec<(EnrichmentPart, i64)>> {
     let count = unpacker.take_count()?;
     let mut parts = Vec::with_capacity(count);
@@ -196,7 +202,7 @@ fn status(code: u8) -> Option<EnrichmentStatus> {
 
 #[cfg(test)]
 mod tests {
-    use super::{concerns, pack, pack_enrichment, unpack, unpack_enrichment};
+    use super::{concerns, pack, pack_enrichment, records, unpack, unpack_enrichment};
     use crate::{
         domain::{
             DeadCause, DeadRoute, Decision, DestinationName, EnrichmentPart, EnrichmentStatus, Parts, Record,
@@ -265,6 +271,8 @@ mod tests {
         let parts = vec![part(Some(&record)), part(None)];
         let mut packer = Packer::default();
         pack_enrichment(&mut packer, &parts, |record| Ok::<_, String>(i64::try_from(record.hash).unwrap())).unwrap();
+        assert_eq!(records(&packer.0), Some(vec![5]));
+        assert_eq!(records(&packer.0[..packer.0.len() - 1]), None);
         let found = unpack_enrichment(&packer.0, |place| if place == 5 { Ok(record.clone()) } else { Err("".into()) });
         assert_eq!(found, Ok(parts));
     }

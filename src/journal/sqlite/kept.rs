@@ -30,10 +30,18 @@ impl Kept {
     /// An event that was kept.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// [`ReadError`], also when it is damaged.
     pub fn event(&self, keys: &HashKeys, offset: Offset) -> Result<Option<Arc<Event>>, ReadError> {
-        let found = self.with(|connection| Self::fetch(connection, keys, offset))?;
+        let found = self.find(keys, offset)?;
         found.transpose().map_err(|why| ReadError(format!("kept event {offset}: {why}")))
+    }
+
+    /// An event that was kept, or what is wrong with it.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn find(&self, keys: &HashKeys, offset: Offset) -> Result<Option<Result<Arc<Event>, String>>, ReadError> {
+        self.with(|connection| Self::fetch(connection, keys, offset))
     }
 
     /// A decision that was kept, with its event.

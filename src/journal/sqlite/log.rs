@@ -166,7 +166,13 @@ impl Log for SqliteLog {
             let (found, _) = self.candidates(&stretch, offset, &Wanted::All, 1)?;
             let Some(candidate) = found.into_iter().next() else { return Ok(None) };
             let event = candidate.row.as_ref().ok().map(|row| row.event.offset);
-            let events = self.fetch(event.into_iter().collect())?;
+            let mut events = self.fetch(event.into_iter().collect())?;
+            // What a replay decided anew is about an event that perhaps only the shelf still has.
+            if let Some(event) = event.filter(|event| !events.contains_key(event))
+                && let Some(kept) = self.kept.find(&self.catalog.keys, event)?
+            {
+                events.insert(event, kept);
+            }
             if !Self::is_gone(&candidate, &events) {
                 return Ok(Some(join(candidate, &events)));
             }

@@ -21,6 +21,7 @@
 
 pub mod catalog;
 pub mod checkpoint;
+pub mod copies;
 pub mod database;
 pub mod decision;
 pub mod feeds;
@@ -33,6 +34,8 @@ pub mod pack;
 pub mod queries;
 pub mod retainer;
 #[cfg(test)]
+mod retainer_tests;
+#[cfg(test)]
 mod retention_tests;
 pub mod room;
 pub mod rows;
@@ -41,8 +44,10 @@ pub mod sealing;
 pub mod segment;
 pub mod state;
 pub mod state_rows;
+pub mod steps;
 #[cfg(test)]
 pub(crate) mod store_tests;
+pub mod sweep;
 pub mod writer;
 
 use crate::{

@@ -1,39 +1,51 @@
 //! Sealing and retention over real files, and what a start makes of folders that a crash or an operator left behind.
 
 use crate::{
+    core::jump::Moment,
     domain::{DeadCause, DestinationName, OrderKey, RouteName, Timestamp},
     journal::{
         Appender, Entry, Heads, LaneName, LaneRecord, Log, Progress, ReadLimit, Settlement, ShelfChange, ShelfRow,
-        ShelfState, State, Wanted,
+        ShelfState, State, Wanted, WriteError,
         ids::{Known, SealedIds},
         samples,
         sqlite::{
             Store, open,
             retainer::Removed,
             sealing::SealStep,
+            steps::Turn,
             store_tests::{P0, all_events, batch, options, route_all, segment},
         },
     },
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-const NOTHING_PINNED: Heads = Heads { events: u64::MAX, routed: u64::MAX };
+pub const NOTHING_PINNED: Heads = Heads { events: u64::MAX, routed: u64::MAX };
 
-fn day(day: i64) -> Timestamp {
+pub fn day(day: i64) -> Timestamp {
     Timestamp::from_millis(1_726_824_222_989 + day * 86_400_000)
 }
 
-fn lane(name: LaneName, watermark: u64) -> LaneRecord {
+/// A day that came by both clocks.
+pub fn came(at: i64) -> Moment {
+    Moment { now: day(at), passed: Duration::from_secs(at.unsigned_abs() * 86_400) }
+}
+
+/// A run of retention on a day that nothing interrupts.
+pub fn retain(store: &mut Store, at: i64) -> Result<Removed, WriteError> {
+    store.retainer.run(came(at), NOTHING_PINNED, &mut |_| Turn::On)
+}
+
+pub fn lane(name: LaneName, watermark: u64) -> LaneRecord {
     let progress = Progress { watermark, ..Progress::default() };
     LaneRecord { lane: name, partition: P0, kind: "file".into(), progress, parked: vec![], paused: false }
 }
 
-fn crm() -> LaneName {
+pub fn crm() -> LaneName {
     LaneName::Destination(DestinationName::parse("crm").unwrap())
 }
 
 /// Three segments of ten events and ten decisions about them; nothing is sealed.
-fn three_segments(path: &Path) -> Store {
+pub fn three_segments(path: &Path) -> Store {
     let mut store = open(&options(path)).unwrap();
     for number in 0..3 {
         store.appender.append(&batch(number * 10..number * 10 + 10, 200)).unwrap();
@@ -52,7 +64,7 @@ fn find(store: &Store, id: u32) -> Known {
     store.sealed_ids.find(event.id_hash, event.body_hash)
 }
 
-fn parked(store: &Store, offset: u64, state: ShelfState) -> ShelfRow {
+pub fn parked(store: &Store, offset: u64, state: ShelfState) -> ShelfRow {
     let Ok(Some(Entry::Row(routed))) = store.log.routed_row(P0, offset) else { panic!("{offset}") };
     ShelfRow {
         offset,
@@ -116,12 +128,12 @@ fn a_segment_that_nobody_needs_goes_and_the_shelf_keeps_its_own() {
     store.state.register(&[lane(LaneName::Router, 31), lane(crm(), 1)]).unwrap();
     let kept = [parked(&store, 4, ShelfState::Parked), parked(&store, 5, ShelfState::Dead)];
     let Ok(Some(Entry::Row(before))) = store.log.routed_row(P0, 4) else { panic!("there") };
-    assert_eq!(store.retainer.run(day(8), NOTHING_PINNED).unwrap(), Removed::default(), "the lane has not read it");
+    assert_eq!(retain(&mut store, 8).unwrap(), Removed::default(), "the lane has not read it");
 
     let shelf = kept.iter().cloned().map(ShelfChange::Put).collect();
     let progress = Progress { watermark: 31, ..Progress::default() };
     store.state.settle(&[Settlement { lane: crm(), partition: P0, progress, receipts: vec![], shelf }]).unwrap();
-    let removed = store.retainer.run(day(8), NOTHING_PINNED).unwrap();
+    let removed = retain(&mut store, 8).unwrap();
     assert_eq!(removed, Removed { segments: 2, ids: 0, dead_letters: 0, copied: 2 });
     assert!(!segment(place.path(), 1).exists() && !segment(place.path(), 2).exists());
 
@@ -133,7 +145,7 @@ fn a_segment_that_nobody_needs_goes_and_the_shelf_keeps_its_own() {
     assert_eq!(find(&store, 3), Known::Duplicate, "ids outlive their segment");
 
     // A dead letter goes in its time, a parked row never; copies and ids follow.
-    let removed = store.retainer.run(day(31), NOTHING_PINNED).unwrap();
+    let removed = retain(&mut store, 31).unwrap();
     assert_eq!(removed, Removed { segments: 0, ids: 2, dead_letters: 1, copied: 0 });
     assert_eq!(store.log.routed_row(P0, 5).unwrap(), None);
     assert_eq!(find(&store, 3), Known::New);
@@ -240,7 +252,7 @@ fn receipts_go_with_the_rows_they_are_about() {
             .read(|connection| connection.query_row("SELECT COUNT(*) FROM receipts", [], |row| row.get::<_, i64>(0)))
     };
     assert_eq!(left(&store).unwrap(), 3);
-    assert_eq!(store.retainer.run(day(9), NOTHING_PINNED).unwrap().segments, 2);
+    assert_eq!(retain(&mut store, 9).unwrap().segments, 2);
     assert_eq!(left(&store).unwrap(), 1);
 }
 
@@ -265,9 +277,63 @@ fn a_decision_whose_event_is_gone_is_counted_as_gone_unless_the_shelf_has_it() {
     settlement.lane = LaneName::Router;
     store.state.settle(&[settlement]).unwrap();
     let before = store.log.routed_row(P0, 34).unwrap();
-    assert_eq!(store.retainer.run(day(8), NOTHING_PINNED).unwrap().copied, 1);
+    assert_eq!(retain(&mut store, 8).unwrap().copied, 1);
     let page = store.log.routed(P0, 31, &Wanted::All, ReadLimit { rows: 100, bytes: 1 << 20 }).unwrap();
     assert_eq!((page.gone, page.rows.len(), page.next), (20, 10, 61));
     assert_eq!(store.log.routed_row(P0, 33).unwrap(), None);
     assert_eq!(store.log.routed_row(P0, 34).unwrap(), before);
+}
+
+/// A dead letter of the first segment, whose segment is gone, and what a replay decided about its event since: its row.
+fn decided_anew(store: &mut Store) -> (ShelfRow, u64) {
+    store.state.register(&[lane(LaneName::Router, 31), lane(crm(), 31)]).unwrap();
+    let letter = parked(store, 4, ShelfState::Dead);
+    let shelf = vec![ShelfChange::Put(letter.clone())];
+    let progress = Progress { watermark: 31, ..Progress::default() };
+    store.state.settle(&[Settlement { lane: crm(), partition: P0, progress, receipts: vec![], shelf }]).unwrap();
+    assert_eq!(retain(store, 7).unwrap().segments, 1);
+    let event = store.log.event(letter.event).unwrap().unwrap();
+    let mut anew = samples::routed(&event, &["lake"]);
+    anew.row.job = 1;
+    let appended = store.appender.append(&crate::journal::Batch { events: vec![], routed: vec![anew] }).unwrap();
+    (letter, appended.first_routed)
+}
+
+#[test]
+fn what_a_replay_decides_about_an_event_whose_segment_is_gone_is_read_after_a_restart() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = three_segments(place.path());
+    while store.sealer.seal_next().unwrap().is_some() {}
+    let (letter, row) = decided_anew(&mut store);
+    drop(store);
+
+    let mut store = open(&options(place.path())).unwrap();
+    let Ok(Some(Entry::Row(routed))) = store.log.routed_row(P0, row) else { panic!("{row} is there") };
+    assert_eq!((routed.event.id, routed.event.content.clone()), (letter.event, samples::event("3", 200)));
+    assert_eq!((routed.row.job, routed.row.decision.targets[0].destination.as_str()), (1, "lake"));
+
+    // It dies, the first letter goes; then its own segment goes too.
+    let died = ShelfRow { offset: row, ..letter.clone() };
+    let shelf = vec![ShelfChange::Remove(letter.offset, letter.route), ShelfChange::Put(died)];
+    let progress = Progress { watermark: row + 1, ..Progress::default() };
+    store.state.settle(&[Settlement { lane: crm(), partition: P0, progress, receipts: vec![], shelf }]).unwrap();
+    store.appender.append(&batch(30..31, 200)).unwrap();
+    store.appender.roll(day(3)).unwrap();
+    while store.sealer.seal_next().unwrap().is_some() {}
+    let progress = Progress { watermark: 32, ..Progress::default() };
+    let router = Settlement { lane: LaneName::Router, partition: P0, progress, receipts: vec![], shelf: vec![] };
+    store.state.settle(&[router]).unwrap();
+    assert_eq!(retain(&mut store, 20).unwrap().segments, 2);
+    assert_eq!(store.log.routed_row(P0, row).unwrap(), Some(Entry::Row(routed)));
+    assert_eq!(store.log.routed_row(P0, letter.offset).unwrap(), None);
+}
+
+#[test]
+fn what_a_replay_decides_about_an_event_whose_segment_is_gone_holds_no_segment() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = three_segments(place.path());
+    while store.sealer.seal_next().unwrap().is_some() {}
+    // Nobody is past the decision yet.
+    decided_anew(&mut store);
+    assert_eq!(retain(&mut store, 8).unwrap().segments, 1);
 }

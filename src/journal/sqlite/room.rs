@@ -4,7 +4,10 @@
 //! still be delivered and make room. What is written is counted as it goes, and measured now and then.
 
 use crate::journal::{WriteError, sqlite::folder::Folder};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Shared by the appender, which asks, and by retention, which measures.
 #[derive(Debug)]
@@ -37,12 +40,14 @@ impl Room {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Measures the folder.
+    /// Measures the folder. `state` is how many bytes something lies in in `state.db`: the rest of that file is used again
+    /// before it grows.
     ///
     /// # Errors
     /// When it cannot be listed.
-    pub fn measure(&self, folder: &Folder) -> std::io::Result<()> {
-        self.used.store(folder.bytes()?, Ordering::Relaxed);
+    pub fn measure(&self, folder: &Folder, state: u64) -> std::io::Result<()> {
+        let free = fs::metadata(folder.state())?.len().saturating_sub(state);
+        self.used.store(folder.bytes()?.saturating_sub(free), Ordering::Relaxed);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::{
         sqlite::{
             OpenError,
             checkpoint::{Checkpointer, make_durable},
-            database::{open_writer, transaction},
+            database::{open_state, transaction},
             feeds,
             folder::{Folder, create_private, sync_folder},
             jobs,
@@ -70,7 +70,7 @@ impl SqliteState {
         let failed = |source| OpenError::Database { path: path.clone(), source };
         let io = |source| OpenError::Folder { path: path.clone(), source };
         create_private(&path).map_err(io)?;
-        let connection = open_writer(&path).map_err(failed)?;
+        let connection = open_state(&path).map_err(failed)?;
         let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         if format > FORMAT {
             return Err(OpenError::NewerFormat { path, format, known: FORMAT });

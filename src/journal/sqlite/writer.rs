@@ -162,7 +162,10 @@ impl SqliteAppender {
     fn write(&mut self, batch: &Batch) -> Result<u64, WriteError> {
         let Self { catalog, segment, connection, heads, incarnation, announced, records, scratch, .. } = self;
         scratch.records.clear();
-        let oldest = batch.routed.iter().map(|new| new.row.event.offset).min();
+        // A replay may decide anew about an event that only the shelf still has: it is older than every segment, and would
+        // hold all of them.
+        let first = catalog.first().events;
+        let oldest = batch.routed.iter().map(|new| new.row.event.offset).filter(|event| *event >= first).min();
         let result = transaction(connection, |connection| {
             if !*announced {
                 connection.execute(
