@@ -118,7 +118,11 @@ pub(crate) fn open_secure(settings: &Settings, certificates: Certificates) -> Ru
 }
 
 fn open_with(settings: &Settings, listener: TcpListener, certificates: Option<Certificates>) -> Running {
-    let store = Arc::new(Store { events: Mutex::default(), says: Mutex::new(Says::Answer(Answer::Stored)), held: Mutex::default() });
+    let store = Arc::new(Store {
+        events: Mutex::default(),
+        says: Mutex::new(Says::Answer(Answer::Stored)),
+        held: Mutex::default(),
+    });
     let metrics = Arc::new(Metrics::default());
     let door = Arc::new(ArcSwap::from_pointee(Door::new(settings, KEYS).unwrap()));
     let control = Control::new(settings.server.limits);
