@@ -16,7 +16,7 @@ use crate::{
         laigu::{
             self,
             api::{
-                error::classify,
+                error::classify_report,
                 pull::Pull,
                 records::{Client, Conversation},
                 window::{Paging, Window as ApiWindow},
@@ -169,12 +169,11 @@ impl Lists {
                 Ok(self.page(window, drained_to, &records, easemob::found::session, Origin::Poll))
             }
             (List::AgentOnline, Api::Laigu(api)) => {
-                let rows =
-                    api.agent_online_stats(range).await.map_err(|error| laigu_failure(classify(&error), &error))?;
+                let rows = api.agent_online_stats(range).await.map_err(|error| report_failure(&error))?;
                 Ok(self.report(laigu::found::AGENT_ONLINE, range, rows.into_iter().map(|row| row.raw)))
             }
             (List::AgentService, Api::Laigu(api)) => {
-                let rows = api.agent_service(range).await.map_err(|error| laigu_failure(classify(&error), &error))?;
+                let rows = api.agent_service(range).await.map_err(|error| report_failure(&error))?;
                 Ok(self.report(laigu::found::AGENT_SERVICE, range, rows.into_iter().map(|row| row.raw)))
             }
             (List::AgentOnline | List::AgentService, Api::Easemob(_)) => {
@@ -261,6 +260,10 @@ const fn trouble(action: Action) -> Trouble {
 fn laigu_failure(action: Action, error: &laigu::api::error::ApiError) -> Failure {
     let words = Chain(error).to_string();
     Failure { trouble: trouble(action), retry_after: error.retry_after(), errno: error.word(), words }
+}
+
+fn report_failure(error: &laigu::api::error::ApiError) -> Failure {
+    laigu_failure(classify_report(error), error)
 }
 
 fn easemob_failure(action: Action, error: &easemob::api::error::ApiError) -> Failure {

@@ -248,6 +248,8 @@ impl Tenant {
         match trouble {
             Trouble::Slow(retry_after) => gate.limited(now, retry_after),
             Trouble::Closed => gate.refused(now),
+            // A report that is refused by itself says nothing of the credentials.
+            Trouble::Never if reason == Reason::Credentials => {}
             Trouble::NotFound | Trouble::Never | Trouble::Anew => gate.answered(now),
             Trouble::Again | Trouble::Few => {}
         }

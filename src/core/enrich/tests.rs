@@ -265,6 +265,28 @@ fn refused_credentials_fail_everybody_at_once_until_a_probe_is_answered() {
 }
 
 #[test]
+fn a_list_that_is_refused_by_itself_neither_closes_the_gate_nor_opens_it() {
+    let mut run = Run::new(100, |target, now| match target {
+        Target::List(What::Agent, ..) => failed(Trouble::Never, Reason::Credentials),
+        Target::One(_, id) if now < 1_000 => answer(vec![found(id, 0)]),
+        _ => failed(Trouble::Closed, Reason::Credentials),
+    });
+    run.want(want(1, What::Agent, "a", 0));
+    run.until(900);
+    assert_eq!(*run.end(1), End::Failed(Reason::Credentials));
+    run.want(want(2, What::Conversation, "7", 900));
+    run.until(1_000);
+    assert!(matches!(run.end(2), End::Ok(..)), "{:?}", run.done);
+    run.want(want(3, What::Conversation, "8", 1_000));
+    run.until(62_000);
+    // The probe of a closed gate is the list: it stays closed.
+    run.want(want(4, What::Agent, "a", run.now));
+    run.until(63_000);
+    run.want(want(5, What::Conversation, "9", run.now));
+    assert_eq!(run.done[&5], (63_000, End::Failed(Reason::Credentials), Source::Cache));
+}
+
+#[test]
 fn an_api_that_is_taken_away_fails_whoever_waits_at_once_and_leaves_nothing_behind() {
     let mut run = Run::new(10, good);
     run.latency = 5_000;

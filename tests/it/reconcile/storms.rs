@@ -30,6 +30,20 @@ fn a_storm_of_refusals_ends_and_everything_is_found() {
 }
 
 #[test]
+fn a_report_that_is_refused_leaves_the_lists_alone() {
+    let feeds = format!("{BOTH}\n        reports: {{ agent_online: 1h, agent_service: 1d }}");
+    let stage = Stage::new(plan(20, 10, 0), "100/s", &feeds);
+    stage.sandbox.faults().plan(Some(Endpoint::AgentOnlineStats), u32::MAX, Fault::Status(403));
+    stage.sandbox.faults().plan(Some(Endpoint::AgentService), u32::MAX, Fault::Errno(10011));
+    let program = stage.home.start();
+    stage.wait_for_all(&program, &[]);
+    stage.settle(&program);
+    for endpoint in [Endpoint::AgentOnlineStats, Endpoint::AgentService] {
+        assert_eq!(stage.sandbox.calls(endpoint), 1, "it is left until the next one is due");
+    }
+}
+
+#[test]
 fn while_credentials_are_refused_pushes_are_taken_and_the_api_is_asked_rarely() {
     let stage = Stage::new(plan(20, 10, 0), "100/s", BOTH);
     stage.sandbox.faults().plan(Some(Endpoint::ClientsUpdated), u32::MAX, Fault::Errno(10011));
