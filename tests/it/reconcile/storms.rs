@@ -1,9 +1,12 @@
 //! The vendor's API at its worst: the program goes on, and finds everything when it is over.
 
 use super::{BOTH, Stage, plan, truth::Truth};
-use laigu_router::sandbox::{
-    faults::{Endpoint, Fault},
-    push::Mix,
+use laigu_router::{
+    domain::Timestamp,
+    sandbox::{
+        faults::{Endpoint, Fault},
+        push::Mix,
+    },
 };
 
 #[test]
@@ -27,6 +30,23 @@ fn a_storm_of_refusals_ends_and_everything_is_found() {
         let label = format!("errno=\"{errno}\"");
         assert!(program.metric("laigu_router_reconcile_errors_total", &[&label]) > 0.0, "{errno}");
     }
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_counted_and_the_others_of_its_page_go_out() {
+    let stage = Stage::new(plan(0, 0, 0), "100/s", BOTH);
+    let changed = Timestamp::now().to_string();
+    let rows = format!(
+        r#"[null, {{"track_id":"half","name":"\ud83d","updated_on":"{changed}"}},
+            {{"track_id":"whole","tel":"13800000000","updated_on":"{changed}"}}]"#
+    );
+    let body = format!(r#"{{"errno":0,"result":{rows},"next_page_token":""}}"#);
+    stage.sandbox.faults().plan(Some(Endpoint::ClientsUpdated), 1, Fault::Raw(200, "application/json", body));
+    let program = stage.home.start();
+    program.wait_for("laigu_router_reconcile_found_total", &["class=\"clients\""], 1.0);
+    program.wait_for("laigu_router_delivered_total", &[], 1.0);
+    assert_eq!(stage.delivered()[0]["subject"], "whole");
+    assert!(stage.home.log().contains("no JSON objects: passed over"), "{}", stage.home.log());
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
     vendors::{
         guard::is_segment,
         http::{self, Answer, Call, Http},
-        record::{FromFields, Record},
+        record::{Batch, FromFields, Record},
         times::BEIJING,
     },
 };
@@ -143,6 +143,10 @@ impl Api {
         let mut secrets = vec![self.inner.buyer.secret_id.expose(), self.inner.buyer.client_id.expose()];
         secrets.extend(password.map(Secret::expose));
         Envelope::open(answer, &secrets)
+    }
+
+    fn batch<T: FromFields>(&self, items: Vec<&str>) -> Batch<T> {
+        Batch::read(items, BEIJING)
     }
 
     fn record<T: FromFields>(&self, raw: &str) -> Result<Record<T>, ApiError> {
