@@ -61,7 +61,11 @@ impl Cache {
     pub fn fresh(&self, what: What, id: &str, version: Option<Timestamp>, now: Timestamp) -> Option<Known> {
         let entry = self.entries.get(&(what, id.into()))?;
         let age = now.since(entry.at);
-        let Some(record) = &entry.record else { return (age < MISSING_FOR).then_some(Known::Missing) };
+        let Some(record) = &entry.record else {
+            // A client is searched where the event says that it changed: another place was not looked at.
+            let looked_at = what != What::Client || version <= entry.version;
+            return (age < MISSING_FOR && looked_at).then_some(Known::Missing);
+        };
         let lasts = if version.is_some() { FRESH_BY_VERSION.max(fresh(what)) } else { fresh(what) };
         (age < lasts && is_new_enough(entry.version, version)).then(|| Known::Record(Arc::clone(record), entry.at))
     }
@@ -88,12 +92,12 @@ impl Cache {
         self.replace(key, Entry { at: now, version: found.version, record: Some(Arc::clone(record)) });
     }
 
-    /// Keeps that there is none.
-    pub fn put_missing(&mut self, what: What, id: &str, now: Timestamp) {
+    /// Keeps that there is none, for events that show no newer version than this.
+    pub fn put_missing(&mut self, what: What, id: &str, version: Option<Timestamp>, now: Timestamp) {
         let key = (what, id.into());
         // A record that was there before serves when the API fails.
         if self.entries.get(&key).is_none_or(|known| known.record.is_none()) {
-            self.replace(key, Entry { at: now, version: None, record: None });
+            self.replace(key, Entry { at: now, version, record: None });
         }
     }
 
@@ -185,11 +189,15 @@ mod tests {
     #[test]
     fn that_there_is_none_is_known_for_a_moment() {
         let mut cache = Cache::default();
-        cache.put_missing(What::Session, "a", at(0));
+        cache.put_missing(What::Session, "a", None, at(0));
         assert_eq!(cache.fresh(What::Session, "a", Some(at(5)), at(9_999)), Some(Known::Missing));
         assert_eq!(cache.fresh(What::Session, "a", None, at(10_000)), None);
         cache.put(What::Session, &found("a", None, 2), at(1));
         assert!(is_record(cache.fresh(What::Session, "a", None, at(2))));
+        // A client that was looked for by an event without a version, and has changed now.
+        cache.put_missing(What::Client, "a", None, at(0));
+        assert_eq!(cache.fresh(What::Client, "a", None, at(1)), Some(Known::Missing));
+        assert_eq!(cache.fresh(What::Client, "a", Some(at(1)), at(1)), None);
     }
 
     #[test]

@@ -15,18 +15,21 @@ pub const QUIET: Duration = Duration::from_millis(200);
 pub const GATHER_MAX: Duration = Duration::from_secs(2);
 /// Windows that are closer to each other than this are read as one.
 const GAP_MAX: Duration = Duration::from_secs(30);
-/// A walk's window grows to this at most by joining others.
+/// A walk's window grows to this at most by joining others, but for those that reach up to now.
 const SPAN_MAX: Duration = Duration::from_secs(3_600);
 /// Whether a window's ends count is not documented.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// How far before and behind a record's time it is searched, try by try. A client that changed again since is listed at
-/// its new time.
+/// its new time: after these tries it is searched up to now.
 const REACH: [(Duration, Duration); 3] = [
     (MARGIN, Duration::from_secs(60)),
     (Duration::from_secs(30), Duration::from_secs(600)),
     (Duration::from_secs(300), Duration::from_secs(3_300)),
 ];
+
+/// Up to now is so far behind its time at most: a walk over more comes to no end within a budget, and keeps others waiting.
+const REACH_MAX: Duration = Duration::from_secs(86_400);
 
 /// The wants of one kind that wait for a list.
 #[derive(Debug, Default)]
@@ -69,13 +72,15 @@ pub fn window(what: What, seeking: &[Seeking], now: Timestamp) -> (Timestamp, Ti
     if what == What::Agent {
         return (now, now, seeking.iter().map(|one| one.ticket).collect());
     }
-    let mut reaches: Vec<_> = seeking.iter().map(|one| (reach(one, now), one)).collect();
+    let mut reaches: Vec<_> = seeking.iter().map(|one| (reach(what, one, now), one)).collect();
     reaches.sort_by_key(|((from, to), one)| (*from, *to, one.ticket));
     let urgent = seeking.iter().min_by_key(|one| (one.deadline, one.ticket)).map(|one| one.ticket);
     let mut groups: Vec<(Timestamp, Timestamp, Vec<u64>)> = Vec::new();
     for ((from, to), one) in reaches {
         match groups.last_mut() {
-            Some((first, last, tickets)) if from <= last.plus(GAP_MAX) && to.since(*first) <= SPAN_MAX => {
+            Some((first, last, tickets))
+                if from <= last.plus(GAP_MAX) && (to.since(*first) <= SPAN_MAX || far(one)) =>
+            {
                 *last = to.max(*last);
                 tickets.push(one.ticket);
             }
@@ -86,9 +91,18 @@ pub fn window(what: What, seeking: &[Seeking], now: Timestamp) -> (Timestamp, Ti
     groups.iter().find(holds_urgent).cloned().unwrap_or_default()
 }
 
-fn reach(one: &Seeking, now: Timestamp) -> (Timestamp, Timestamp) {
-    let try_number = usize::try_from(one.tries).unwrap_or(usize::MAX).min(REACH.len() - 1);
-    let (back, forth) = REACH.get(try_number).copied().unwrap_or((MARGIN, MARGIN));
+/// Whether someone is searched up to now: such walks are long, and read but once.
+fn far(one: &Seeking) -> bool {
+    usize::try_from(one.tries).is_ok_and(|tries| tries >= REACH.len())
+}
+
+fn reach(what: What, one: &Seeking, now: Timestamp) -> (Timestamp, Timestamp) {
+    let try_number = usize::try_from(one.tries).unwrap_or(usize::MAX);
+    let (back, forth) = REACH.get(try_number).copied().unwrap_or_else(|| {
+        let [.., (back, forth)] = REACH;
+        // A session stays listed at the time it was made.
+        (back, if what == What::Client { REACH_MAX } else { forth })
+    });
     let back = i64::try_from(back.as_millis()).unwrap_or(0);
     let from = Timestamp::from_millis(one.at.as_millis().saturating_sub(back));
     // Nothing is listed behind the present; but the vendor's clock may be ahead of ours.
@@ -132,6 +146,20 @@ mod tests {
     fn who_was_not_found_is_searched_in_a_wider_window() {
         check(&[seeking(1, -20 * MINUTE, 1, 0)], -20 * MINUTE - 30_000, -10 * MINUTE, &[1]);
         check(&[seeking(1, -20 * MINUTE, 7, 0)], -25 * MINUTE, 1_000, &[1]);
+    }
+
+    #[test]
+    fn who_changed_again_long_after_is_found_at_the_fourth_try() {
+        let two_hours = -120 * MINUTE;
+        check(&[seeking(1, two_hours, 2, 0)], two_hours - 5 * MINUTE, two_hours + 55 * MINUTE, &[1]);
+        check(&[seeking(1, two_hours, 3, 0)], two_hours - 5 * MINUTE, 1_000, &[1]);
+        // All of them are searched in one walk, which keeps nobody else.
+        let all = [seeking(1, two_hours, 3, 0), seeking(2, two_hours + MINUTE, 3, 0), seeking(3, -MINUTE, 0, 1)];
+        check(&all, two_hours - 5 * MINUTE, 1_000, &[1, 2]);
+        let long_ago = -9 * DAY;
+        check(&[seeking(1, long_ago, 3, 0)], long_ago - 5 * MINUTE, long_ago + DAY, &[1]);
+        let of_session = window(What::Session, &[seeking(1, two_hours, 3, 0)], at(0));
+        assert_eq!(of_session, (at(two_hours - 5 * MINUTE), at(two_hours + 55 * MINUTE), vec![1]));
     }
 
     #[test]

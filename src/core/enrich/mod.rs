@@ -147,6 +147,8 @@ pub enum Reason {
     Stale,
     /// The event's id is none that may be asked for.
     BadId,
+    /// Customers are listed by when they changed, and this one did not change around the event.
+    NotListed,
 }
 
 impl Reason {
@@ -167,7 +169,14 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::Stale => "stale",
             Self::BadId => "bad_id",
+            Self::NotListed => "not_listed",
         }
+    }
+
+    /// Whether a word is one of those after which no later try brings the record.
+    #[must_use]
+    pub fn is_final(word: &str) -> bool {
+        [Self::BadId, Self::NotListed].iter().any(|reason| reason.as_str() == word)
     }
 }
 

@@ -133,7 +133,7 @@ impl Tenant {
         let mut done = |end| effects.push(Effect::Done(ticket, end, Source::Cache));
         match self.cache.fresh(want.what, &want.id, want.version, now) {
             Some(Known::Record(record, at)) => return done(End::Ok(record, at)),
-            Some(Known::Missing) => return done(End::Missing),
+            Some(Known::Missing) => return done(not_there(&want)),
             None => {}
         }
         let refused = if want.deadline <= now {
@@ -326,8 +326,12 @@ impl Tenant {
             let (what, id) = (waiting.want.what, waiting.want.id.clone());
             let end = match waiting.last {
                 Last::NotThere => {
-                    self.cache.put_missing(what, &id, now);
-                    End::Missing
+                    let want = waiting.want.clone();
+                    self.cache.put_missing(what, &id, want.version, now);
+                    match not_there(&want) {
+                        End::Missing => End::Missing,
+                        not_listed => self.better_than_nothing(now, &want).unwrap_or(not_listed),
+                    }
                 }
                 Last::Trouble(reason) => self.better_than_nothing(now, &waiting.want).unwrap_or(End::Failed(reason)),
                 Last::Nothing => {
@@ -365,4 +369,10 @@ impl Tenant {
     fn kept_back(&self) -> Reason {
         if self.turn_at.is_some() { Reason::RateLimited } else { Reason::Timeout }
     }
+}
+
+/// The end of a want whose record the vendor did not show. Its customers are listed by when they changed: of one whose event
+/// does not say when, that tells nothing.
+fn not_there(want: &Want) -> End {
+    if want.what == What::Client && want.version.is_none() { End::Failed(Reason::NotListed) } else { End::Missing }
 }

@@ -190,7 +190,7 @@ fn what_is_not_there_until_the_end_is_missing_and_known_to_be_for_a_moment() {
         Target::List(..) => answer(Vec::new()),
     });
     run.want(want(1, What::Conversation, "7", 0));
-    run.want(want(2, What::Client, "a", 0));
+    run.want(Want { version: Some(at(0)), ..want(2, What::Client, "a", 0) });
     run.until(BUDGET + 10);
     assert_eq!((run.end(1), run.end(2)), (&End::Missing, &End::Missing));
     let calls = run.calls.len();
@@ -216,6 +216,26 @@ fn what_appears_late_is_found_within_the_budget() {
     run.want(Want { at: at(-1_000_000), ..want(2, What::Client, "a", 0) });
     run.until(BUDGET);
     assert!(matches!(run.end(1), End::Ok(..)) && matches!(run.end(2), End::Ok(..)), "{:?}", run.done);
+}
+
+#[test]
+fn a_client_that_changed_again_hours_later_is_found_and_one_that_did_not_change_is_not_listed() {
+    // The API was down: who is asked for as of two hours ago has changed again ten minutes ago.
+    let (pushed, changed) = (-7_200_000, -600_000);
+    let mut run = Run::new(20, move |target, _| match target {
+        Target::List(What::Client, from, to) => {
+            let listed = *from <= at(changed) && at(changed) <= *to;
+            answer(if listed { vec![found("a", changed)] } else { Vec::new() })
+        }
+        _ => unreachable!(),
+    });
+    run.want(Want { at: at(pushed), version: Some(at(pushed)), ..want(1, What::Client, "a", 0) });
+    run.want(want(2, What::Client, "b", 0));
+    run.until(BUDGET + 10);
+    assert_eq!(run.version(1), "{\"v\":-600000}");
+    assert_eq!(*run.end(2), End::Failed(Reason::NotListed));
+    run.want(want(3, What::Client, "b", run.now));
+    assert_eq!(*run.end(3), End::Failed(Reason::NotListed), "known for a moment");
 }
 
 #[test]
