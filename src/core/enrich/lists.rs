@@ -1,4 +1,8 @@
-//! Gathering wants that only a list can answer, and choosing the window that a walk over the list reads.
+//! Gathering wants before a call is made, and choosing the window that a walk over a list reads.
+//!
+//! An event of a record rarely comes alone, and each wants the record as it is behind it. So also wants of one record by its
+//! id gather, by the same rule, before its call is made; the next call for it is made [`GATHER_MAX`] after that at the earliest,
+//! so that a record costs two calls, and one more for as long as a burst about it lasts.
 //!
 //! Laigu has no call for one customer, Easemob none for one session: both list what changed in a time. So wants gather
 //! until none has come for a moment ([`QUIET`]) or the first has waited long enough ([`GATHER_MAX`]); then one walk reads
@@ -9,7 +13,7 @@ use super::What;
 use crate::domain::Timestamp;
 use std::time::Duration;
 
-/// When no want has come for so long, a walk begins.
+/// When no want has come for so long, a walk begins, or the call for one record is made.
 pub const QUIET: Duration = Duration::from_millis(200);
 /// The first want waits at most so long for others.
 pub const GATHER_MAX: Duration = Duration::from_secs(2);
@@ -31,25 +35,34 @@ const REACH: [(Duration, Duration); 3] = [
 /// Up to now is so far behind its time at most: a walk over more comes to no end within a budget, and keeps others waiting.
 const REACH_MAX: Duration = Duration::from_secs(86_400);
 
-/// The wants of one kind that wait for a list.
+/// The wants of one kind that wait for a list, or those of one record.
 #[derive(Debug, Default)]
 pub struct Gathering {
-    /// The lookup that walks now.
+    /// The lookup that walks now; of one record there is none beside its own.
     pub open: Option<u64>,
-    /// When the last of those who wait for the next walk came, and when it begins at the latest.
+    /// When the last of those who wait for the next walk or call came, and when it begins at the latest.
     pub since: Option<(Timestamp, Timestamp)>,
+    /// Of one record: until when its last call keeps the next one back, if nobody is in a hurry.
+    pub rests_until: Option<Timestamp>,
 }
 
 impl Gathering {
+    /// Nobody waits for a record that was asked for then: however often it changes, it is not asked for all the time.
+    pub fn after_call(asked_at: Timestamp) -> Self {
+        Self { rests_until: Some(asked_at.plus(GATHER_MAX)), ..Self::default() }
+    }
+
     /// Another one waits, until its deadline at most: a quarter of that may go by with waiting for others.
     pub fn joined(&mut self, now: Timestamp, deadline: Timestamp) {
         let latest = now.plus(GATHER_MAX.min(deadline.since(now) / 4));
         self.since = Some((now, self.since.map_or(latest, |(_, before)| before.min(latest))));
     }
 
-    /// When the next walk begins for those who came since the last.
+    /// When the next walk or call begins for those who came since the last.
     pub fn due(&self) -> Option<Timestamp> {
-        self.since.map(|(last, latest)| last.plus(QUIET).min(latest))
+        let (last, latest) = self.since?;
+        let quiet = last.plus(QUIET);
+        Some(self.rests_until.map_or(quiet, |rested| rested.max(quiet)).min(latest))
     }
 }
 
@@ -186,5 +199,11 @@ mod tests {
         assert_eq!(gathering.due(), Some(at(2_000)));
         gathering.joined(at(1_910), at(2_010));
         assert_eq!(gathering.due(), Some(at(1_935)), "someone is in a hurry");
+        let mut again = Gathering::after_call(at(1_935));
+        assert_eq!(again.due(), None);
+        again.joined(at(2_000), at(17_000));
+        assert_eq!(again.due(), Some(at(3_935)), "as long as the first waits at most");
+        again.joined(at(2_100), at(2_500));
+        assert_eq!(again.due(), Some(at(2_200)), "but for someone in a hurry");
     }
 }
