@@ -44,7 +44,7 @@ use crate::{
     },
     destinations::{OutletTask, message::TypePrefixes},
     domain::{Offset, Timestamp},
-    enrich::{self, Enricher, gates::Gates, task::Setup},
+    enrich::{self, Enricher, gates::Gates, setup::Setup},
     ingress::{
         Accept,
         door::Door,

@@ -15,7 +15,7 @@ use crate::{
     config::{self, settings::Settings},
     destinations::OutletTask,
     domain::{HashKeys, Timestamp},
-    enrich::{Enricher, task::Setup},
+    enrich::{Enricher, setup::Setup},
     ingress::{
         door::Door,
         serve,

@@ -10,7 +10,7 @@
 //!
 //! Events that wait for records hold nobody up. One whose required record cannot be had is laid on the router's own shelf
 //! with its key, and looked at again from there, until it is almost [`Retry::max_age`] old; then the route is a dead letter, as
-//! it is at once when the event's id may not be asked for. And when nothing more can be read because of those that wait,
+//! it is at once when no later try can bring the record. And when nothing more can be read because of those that wait,
 //! whoever has waited for [`HELD_MAX`] goes there too.
 
 use crate::{
@@ -406,7 +406,7 @@ fn lacks(needs: &[Need], parts: &[EnrichmentPart]) -> Option<Box<str>> {
 
 /// Whether a later try may bring it: an id that may not be asked for stays one.
 fn may_come(part: &EnrichmentPart) -> bool {
-    !part.status.satisfies() && part.reason.as_deref() != Some(Reason::BadId.as_str())
+    !part.status.satisfies() && !part.reason.as_deref().is_some_and(Reason::is_final)
 }
 
 fn push(

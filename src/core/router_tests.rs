@@ -101,6 +101,7 @@ fn an_event_waits_for_a_required_record_only_if_it_may_yet_come() {
         (BOTH, [bad, late], true, false),
         (ONE, [bad, late], false, true),
         (ONE, [late, bad], true, false),
+        (BOTH, [None, Some(Reason::NotListed)], false, true),
     ] {
         let rows = decided(wants, &ends);
         assert_eq!(rows.is_empty(), waits, "{wants:?} {ends:?}");

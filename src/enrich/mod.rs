@@ -10,6 +10,7 @@
 //! asked is then never answered, so that nothing is decided without what it waits for.
 
 pub mod gates;
+pub mod setup;
 pub mod subject;
 pub mod task;
 pub mod vendor;
@@ -18,8 +19,9 @@ use crate::{
     core::router::{Need, WINDOW},
     domain::{EnrichmentPart, Event},
 };
+use setup::Setup;
 use std::{future::Future, pin::Pin, sync::Arc};
-use task::{Message, Setup};
+use task::Message;
 use tokio::sync::{mpsc, oneshot};
 
 /// Messages that wait for the task at most: an event in the router's window asks once, and reloads are rare.
@@ -54,6 +56,12 @@ impl Enricher {
                 _ => std::future::pending().await,
             }
         })
+    }
+
+    /// Tells that an event has come and waits behind another one of its key, which [`Enricher::fetch`] was asked about: so
+    /// that one call serves both. Forgotten when the task is busy: then it costs another call.
+    pub fn coming(&self, event: Arc<Event>) {
+        let _ = self.sender.try_send(Message::Coming(event));
     }
 
     /// Takes the tenants of a generation into force; returns when calls are made by them.

@@ -5,11 +5,12 @@
 
 use super::{
     gates::{Gates, SharedGate},
+    setup::Setup,
     subject::{self, Subject},
     vendor::{Ended, List, Vendor},
 };
 use crate::{
-    config::settings::{self, Settings, SourceKind},
+    config::settings,
     core::{
         enrich::{self, Effect, End, Input, Reason, Source, Target, Tenant, Trouble, Want, What},
         router::Need,
@@ -50,50 +51,10 @@ pub enum Message {
         /// Where the parts go.
         answer: oneshot::Sender<Vec<EnrichmentPart>>,
     },
+    /// An event has come that waits behind another one of its key, which needs records.
+    Coming(Arc<Event>),
     /// The tenants of a new generation, and who waits until they are in force.
     Configure(Vec<Setup>, oneshot::Sender<()>),
-}
-
-/// A tenant, as far as its API matters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Setup {
-    /// The source.
-    pub source: SourceName,
-    /// The tenant.
-    pub tenant: TenantName,
-    /// What the source speaks.
-    pub kind: SourceKind,
-    /// Laigu's number of the enterprise.
-    pub enterprise_id: Option<u64>,
-    /// Easemob's number of the tenant.
-    pub tenant_id: Option<String>,
-    /// Its API, if the file names one.
-    pub api: Option<settings::Api>,
-}
-
-impl Setup {
-    /// All tenants of a file.
-    #[must_use]
-    pub fn all(settings: &Settings) -> Vec<Self> {
-        let of_source = |(source, section): (&SourceName, &settings::Source)| {
-            let setup = |(tenant, of_tenant): (&TenantName, &settings::Tenant)| Self {
-                source: source.clone(),
-                tenant: tenant.clone(),
-                kind: section.kind,
-                enterprise_id: of_tenant.enterprise_id,
-                tenant_id: of_tenant.tenant_id.clone(),
-                api: of_tenant.api.clone(),
-            };
-            section.tenants.iter().map(setup).collect::<Vec<_>>()
-        };
-        settings.sources.iter().flat_map(of_source).collect()
-    }
-
-    /// Whether another API, or another enterprise there, is asked: then nothing that is known holds.
-    fn is_elsewhere(&self, other: &Self) -> bool {
-        let base = |setup: &Self| setup.api.as_ref().map(|api| (api.base_url.clone(), api.path_prefix.clone()));
-        (base(self), self.enterprise_id, &self.tenant_id) != (base(other), other.enterprise_id, &other.tenant_id)
-    }
 }
 
 /// One tenant at work.
@@ -107,8 +68,10 @@ struct Run {
     /// Counts changes of the client.
     version: u32,
     label: OfTenant,
-    /// Whether the last call brought an answer.
+    /// Whether the last call brought no answer.
     failing: bool,
+    /// Whether a report is refused to this tenant.
+    report_refused: bool,
 }
 
 /// An event that waits for its parts.
@@ -181,6 +144,7 @@ impl Task {
                 Some(landed) = self.calls.next() => self.landed(landed),
                 Some(message) = self.messages.recv() => match message {
                     Message::Ask { event, needs, answer } => self.ask(&event, needs, answer),
+                    Message::Coming(event) => self.coming(&event),
                     Message::Configure(setups, done) => {
                         self.configure(setups);
                         // Whoever asked may be gone.
@@ -220,6 +184,7 @@ impl Task {
                 lists: BTreeMap::new(),
                 version: 0,
                 failing: false,
+                report_refused: false,
             });
             if run.setup == setup {
                 continue;
@@ -231,7 +196,7 @@ impl Task {
                 gate.with(|gate| gate.configure(api.rate, other));
             }
             run.lists.clear();
-            (run.vendor, run.setup) = (vendor, setup);
+            (run.vendor, run.setup, run.report_refused) = (vendor, setup, false);
             run.version += 1;
             let input = if run.vendor.is_some() { Input::Configured(elsewhere) } else { Input::Removed };
             self.step(&whose, input);
@@ -273,7 +238,8 @@ impl Task {
                     let deadline = enrich::deadline(event.received_at, need.within, need.required, now);
                     let ticket = self.take_number();
                     self.wants.insert(ticket, (number, index, what, Instant::now()));
-                    wants.push(Want { ticket, what, id, at, version, deadline });
+                    let received_at = event.received_at;
+                    wants.push(Want { ticket, what, id, at, version, received_at, deadline });
                     continue;
                 }
                 (Subject::Record { .. }, None) => failed(&need.what, Reason::BadId),
@@ -285,6 +251,15 @@ impl Task {
         let elsewhere = elsewhere.sum();
         for want in wants {
             self.step(&whose, Input::Want(want, elsewhere));
+        }
+    }
+
+    /// Lists gather whoever comes; the call for one record alone must know who is still to come.
+    fn coming(&mut self, event: &Event) {
+        let whose = (event.source.clone(), event.tenant.clone());
+        let Some(run) = self.runs.get(&whose) else { return };
+        if let Subject::Record { id, .. } = subject::of(event, run.setup.kind, What::Conversation) {
+            self.step(&whose, Input::Coming(What::Conversation, id));
         }
     }
 
@@ -419,6 +394,11 @@ fn tell(run: &mut Run, ended: &Ended, took: Duration) {
                 info!(%source, %tenant, "the vendor's API answers again");
             }
             debug!(%source, %tenant, ?took, "a call was answered");
+        }
+        Ended::Failed(Trouble::Never, Reason::Credentials) => {
+            if !std::mem::replace(&mut run.report_refused, true) {
+                warn!(%source, %tenant, "the vendor refuses a report about agents to this tenant: they are not fetched");
+            }
         }
         Ended::Failed(trouble, reason) => {
             let reason = reason.as_str();

@@ -125,8 +125,8 @@ async fn agents_of_laigu(api: &laigu::api::Api, keys: &HashKeys, now: Timestamp)
     let day = i64::try_from(AGENTS_SEEN_WITHIN.as_millis()).unwrap_or(0);
     let window = Window { from: Timestamp::from_millis(now.as_millis() - day), to: now };
     match api.agent_online_stats(window).await {
-        Ok(agents) => Ended::Answered(all(agents, keys, |agent| (agent.agent_id.clone(), None)), false),
-        Err(error) => of_laigu(laigu::api::error::classify(&error), &error),
+        Ok(agents) => Ended::Answered(all(agents.records, keys, |agent| (agent.agent_id.clone(), None)), false),
+        Err(error) => of_laigu(laigu::api::error::classify_report(&error), &error),
     }
 }
 

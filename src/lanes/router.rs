@@ -2,7 +2,7 @@
 
 use crate::{
     core::router::{Decide, Effect, Input, Router},
-    domain::{EnrichmentPart, Event, Partition, RouteName, Timestamp},
+    domain::{EnrichmentPart, Event, OrderKey, Partition, RouteName, Timestamp},
     enrich::Enricher,
     journal::{Damage, Entry, LaneName, Log, NewRouted, Settlement, State, tail::Tail},
     lanes::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -42,6 +42,9 @@ pub trait Fetch: Send + Sync + 'static {
         event: Arc<Event>,
         needs: Vec<crate::core::router::Need>,
     ) -> Pin<Box<dyn Future<Output = Vec<EnrichmentPart>> + Send>>;
+
+    /// An event has come that waits behind another one of its key, whose records are being fetched.
+    fn coming(&self, event: Arc<Event>);
 }
 
 impl Fetch for Enricher {
@@ -51,6 +54,49 @@ impl Fetch for Enricher {
         needs: Vec<crate::core::router::Need>,
     ) -> Pin<Box<dyn Future<Output = Vec<EnrichmentPart>> + Send>> {
         Self::fetch(self, event, needs)
+    }
+
+    fn coming(&self, event: Arc<Event>) {
+        Self::coming(self, event);
+    }
+}
+
+/// The keys whose events' records are being fetched: of a key one event is in hand, and more may come behind it.
+#[derive(Debug, Default)]
+struct Fetching {
+    tickets: BTreeMap<u64, OrderKey>,
+    keys: BTreeSet<OrderKey>,
+}
+
+impl Fetching {
+    fn carries_out(&mut self, effect: &Effect) {
+        if let Effect::Fetch(ticket, event, _) = effect
+            && let Some(order) = event.order
+        {
+            self.tickets.insert(*ticket, order);
+            self.keys.insert(order);
+        }
+    }
+
+    /// Tells who fetches of events that come behind others.
+    fn hears(&mut self, input: &Input, fetch: &dyn Fetch) {
+        match input {
+            Input::Fetched(ticket, _) => {
+                if let Some(order) = self.tickets.remove(ticket) {
+                    self.keys.remove(&order);
+                }
+            }
+            Input::Page { rows, .. } if !self.keys.is_empty() => {
+                for row in rows {
+                    if let Entry::Row(event) = row
+                        && event.order.is_some_and(|order| self.keys.contains(&order))
+                    {
+                        fetch.coming(Arc::clone(event));
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -89,9 +135,11 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
         let mut looked_at = Timestamp::EPOCH;
         let mut effects = Vec::new();
         let mut tallies: BTreeMap<u64, Tally> = BTreeMap::new();
+        let mut fetching = Fetching::default();
         loop {
             let now = Timestamp::now();
             while let Some(input) = inputs.pop_front() {
+                fetching.hears(&input, &*self.fetch);
                 if let Input::Page { rows, .. } = &input
                     && let Some(Entry::Row(event)) = rows.first()
                 {
@@ -112,6 +160,7 @@ impl<D: Decide + 'static, L: Log + 'static, S: State + 'static> RouterTask<D, L,
                     {
                         tallies.insert(*ticket, Tally::of(rows));
                     }
+                    fetching.carries_out(&effect);
                     self.carry_out(effect, &ends_out, &mut coming, &mut inputs);
                 }
             }

@@ -29,7 +29,7 @@ pub struct Counts {
     pub emitted: u64,
     /// Of them, those that were pushed, or found before.
     pub known: u64,
-    /// Of them, those that are no event: without key or version.
+    /// Of them, those that are no event: without key or version, or no JSON object.
     pub passed_over: u64,
 }
 

@@ -273,7 +273,11 @@ impl Jobs {
     /// Runs a job, unless it runs already with the same settings.
     fn start(&self, book: &mut Book, id: u32) {
         let Some(job) = book.jobs.get(&id).filter(|job| job.state == JobState::Running).cloned() else { return };
-        let Ok((kind, tenant)) = book.tenant(&job.request) else { return };
+        let Ok((kind, tenant)) = book.tenant(&job.request) else {
+            // A tenant or an `api` that was taken away is asked no more; the job goes on when it comes back.
+            book.running.remove(&id);
+            return;
+        };
         if let Some((running, task)) = book.running.get(&id)
             && *running == tenant
             && !task.is_finished()

@@ -16,13 +16,13 @@ use crate::{
         laigu::{
             self,
             api::{
-                error::classify,
+                error::classify_report,
                 pull::Pull,
                 records::{Client, Conversation},
                 window::{Paging, Window as ApiWindow},
             },
         },
-        record::Record,
+        record::{Batch, Record},
     },
 };
 use bytes::Bytes;
@@ -74,7 +74,7 @@ pub struct Found {
 pub struct Page {
     /// Its records.
     pub found: Vec<Found>,
-    /// How many of it are no event: without key or version, or not ended.
+    /// How many of it are no event: without key or version, not ended, or not to be read.
     pub passed_over: u64,
     /// Everything before this time in the window has been read with it.
     pub drained_to: Timestamp,
@@ -150,32 +150,31 @@ impl Lists {
         match (&mut reading.list, &self.api) {
             (List::Clients(pull), _) => {
                 let page = pull.next_page().await.map_err(|stopped| laigu_failure(stopped.action, &stopped.source))?;
-                let records = page.map(|page| page.records).unwrap_or_default();
+                let batch = page.map(|page| page.into_batch()).unwrap_or_default();
                 let body = |record: &Record<Client>| laigu::found::client(record, self.token.as_deref());
-                Ok(self.page(window, pull.drained_to(), &records, body, Origin::Reconcile))
+                Ok(self.page(window, pull.drained_to(), &batch, body, Origin::Reconcile))
             }
             (List::Conversations(pull), _) => {
                 let page = pull.next_page().await.map_err(|stopped| laigu_failure(stopped.action, &stopped.source))?;
-                let records = page.map(|page| page.records).unwrap_or_default();
+                let batch = page.map(|page| page.into_batch()).unwrap_or_default();
                 let body = |record: &Record<Conversation>| laigu::found::conversation(record, self.token.as_deref());
-                Ok(self.page(window, pull.drained_to(), &records, body, Origin::Reconcile))
+                Ok(self.page(window, pull.drained_to(), &batch, body, Origin::Reconcile))
             }
             (List::Sessions(pull), _) => {
                 let page =
                     pull.next_page().await.map_err(|stopped| easemob_failure(stopped.action, &stopped.source))?;
-                let records = page.map(|page| page.records).unwrap_or_default();
+                let batch = page.map(|page| page.into_batch()).unwrap_or_default();
                 // Sessions come by their end, but a page says nothing of the ones of the same second.
                 let drained_to = if pull.is_drained() { window.to } else { window.from };
-                Ok(self.page(window, drained_to, &records, easemob::found::session, Origin::Poll))
+                Ok(self.page(window, drained_to, &batch, easemob::found::session, Origin::Poll))
             }
             (List::AgentOnline, Api::Laigu(api)) => {
-                let rows =
-                    api.agent_online_stats(range).await.map_err(|error| laigu_failure(classify(&error), &error))?;
-                Ok(self.report(laigu::found::AGENT_ONLINE, range, rows.into_iter().map(|row| row.raw)))
+                let rows = api.agent_online_stats(range).await.map_err(|error| report_failure(&error))?;
+                Ok(self.report(laigu::found::AGENT_ONLINE, range, rows))
             }
             (List::AgentService, Api::Laigu(api)) => {
-                let rows = api.agent_service(range).await.map_err(|error| laigu_failure(classify(&error), &error))?;
-                Ok(self.report(laigu::found::AGENT_SERVICE, range, rows.into_iter().map(|row| row.raw)))
+                let rows = api.agent_service(range).await.map_err(|error| report_failure(&error))?;
+                Ok(self.report(laigu::found::AGENT_SERVICE, range, rows))
             }
             (List::AgentOnline | List::AgentService, Api::Easemob(_)) => {
                 Ok(Page { found: Vec::new(), passed_over: 0, drained_to: window.to, last: true })
@@ -187,23 +186,32 @@ impl Lists {
         &self,
         window: Window,
         drained_to: Timestamp,
-        records: &[Record<T>],
+        batch: &Batch<T>,
         body: impl Fn(&Record<T>) -> Option<Bytes>,
         origin: Origin,
     ) -> Page {
-        let found: Vec<Found> = records.iter().filter_map(|record| self.found(body(record)?, origin, None)).collect();
-        let passed_over = records.len().saturating_sub(found.len()) as u64;
+        self.warn_of(batch.unreadable);
+        let made = |record| self.found(body(record)?, origin, None);
+        let found: Vec<Found> = batch.records.iter().filter_map(made).collect();
+        let passed_over = (batch.records.len() - found.len() + batch.unreadable) as u64;
         Page { found, passed_over, drained_to, last: drained_to >= window.to }
     }
 
     /// A report is known by its period, not by what it says: one that was asked for twice is one event.
-    fn report(&self, event: &str, window: ApiWindow, rows: impl Iterator<Item = Bytes>) -> Page {
-        let rows: Vec<Bytes> = rows.collect();
+    fn report<T>(&self, event: &str, window: ApiWindow, batch: Batch<T>) -> Page {
+        self.warn_of(batch.unreadable);
+        let rows: Vec<Bytes> = batch.records.into_iter().map(|row| row.raw).collect();
         let body = laigu::found::report(event, window, &rows, self.token.as_deref());
         let version = Version { key: "".into(), at: Some(window.to), stands_for_all: false };
         let found: Vec<Found> = self.found(body, Origin::Report, Some(version)).into_iter().collect();
-        let passed_over = u64::from(found.is_empty());
+        let passed_over = u64::from(found.is_empty()) + batch.unreadable as u64;
         Page { found, passed_over, drained_to: window.to, last: true }
+    }
+
+    fn warn_of(&self, unreadable: usize) {
+        if unreadable > 0 {
+            tracing::warn!(place = %self.place, unreadable, "records of the API are no JSON objects: passed over");
+        }
     }
 
     /// The event of a body that we made, read by the reader of pushes.
@@ -261,6 +269,10 @@ const fn trouble(action: Action) -> Trouble {
 fn laigu_failure(action: Action, error: &laigu::api::error::ApiError) -> Failure {
     let words = Chain(error).to_string();
     Failure { trouble: trouble(action), retry_after: error.retry_after(), errno: error.word(), words }
+}
+
+fn report_failure(error: &laigu::api::error::ApiError) -> Failure {
+    laigu_failure(classify_report(error), error)
 }
 
 fn easemob_failure(action: Action, error: &easemob::api::error::ApiError) -> Failure {

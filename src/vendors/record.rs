@@ -41,6 +41,36 @@ impl<T: FromFields> Record<T> {
     }
 }
 
+/// The records of one answer: those that can be read, and how many cannot. One that is spoiled spoils no other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch<T> {
+    /// Those that can be read, in their order.
+    pub records: Vec<Record<T>>,
+    /// How many are no JSON objects: `null`, or a text cut within an emoji.
+    pub unreadable: usize,
+}
+
+/// No records.
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self { records: Vec::new(), unreadable: 0 }
+    }
+}
+
+impl<T: FromFields> Batch<T> {
+    /// Reads each item; zone-less times are in `zone`.
+    pub fn read<'a>(items: impl IntoIterator<Item = &'a str>, zone: Offset) -> Self {
+        let mut batch = Self::default();
+        for raw in items {
+            match Record::parse(raw, zone) {
+                Ok(record) => batch.records.push(record),
+                Err(NotAnObject) => batch.unreadable += 1,
+            }
+        }
+        batch
+    }
+}
+
 /// An object whose fields are taken out one by one. Each taker tries the given spellings in turn; `null` and `""`
 /// are absent.
 #[derive(Debug)]
@@ -197,7 +227,7 @@ pub(crate) use {kind, record};
 
 #[cfg(test)]
 mod tests {
-    use super::{NotAnObject, Record};
+    use super::{Batch, NotAnObject, Record};
     use crate::vendors::times::BEIJING;
     use serde_json::json;
 
@@ -275,6 +305,14 @@ mod tests {
         assert_eq!(record.typed.count, Some(1_493_629_159_358_939_434));
         assert_eq!(record.typed.rate.map(|rate| rate.to_string()).as_deref(), Some("1493629159358939434"));
         assert_eq!(&record.raw[..], raw.as_bytes());
+    }
+
+    #[test]
+    fn a_spoiled_record_spoils_no_other() {
+        let items = [r#"{"agent_ID":1}"#, "null", r#"{"name":"\ud83d"}"#, "7", r#"{"agent_ID":2}"#];
+        let batch = Batch::<Sample>::read(items, BEIJING);
+        let ids: Vec<_> = batch.records.iter().filter_map(|record| record.typed.id.as_deref()).collect();
+        assert_eq!((ids, batch.unreadable), (vec!["1", "2"], 3));
     }
 
     #[test]

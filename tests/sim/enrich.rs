@@ -127,6 +127,7 @@ impl World {
                 id: key.clone(),
                 at: event.received_at,
                 version: Some(event.received_at),
+                received_at: event.received_at,
                 deadline: deadline(event.received_at, need.within, need.required, now),
             };
             enriching.wants.insert(want.ticket, (asked, index, want.clone()));
@@ -313,6 +314,7 @@ impl World {
                 id: event.key.clone().unwrap_or_default(),
                 at: event.received_at,
                 version: Some(event.received_at),
+                received_at: event.received_at,
                 deadline: event.received_at,
             };
             if part.status != EnrichmentStatus::Ok || !is_good(record, &want) {

@@ -12,10 +12,10 @@ use crate::{
     domain::{Secret, Timestamp},
     vendors::easemob::api::{
         Api,
-        agents::{AgentChange, NewAgent, SIZE_DEFAULT},
+        agents::{AgentChange, AgentPage, NewAgent, SIZE_DEFAULT},
         error::{ApiError, Intent, classify},
         records::{Agent, Role, Session},
-        sessions::{PER_PAGE_DEFAULT, SessionFilter, SortField, SortOrder, Span},
+        sessions::{PER_PAGE_DEFAULT, SessionFilter, SessionPage, SortField, SortOrder, Span},
     },
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -248,7 +248,7 @@ pub async fn run(
         Call::Agents { search, limit } => {
             let mut pull = client.agents(search, SIZE_DEFAULT);
             let next = async || match pull.next_page().await {
-                Ok(page) => Ok(page.map(|page| page.records)),
+                Ok(page) => Ok(page.map(AgentPage::into_batch)),
                 Err(stopped) => Err((stopped.action, stopped.into())),
             };
             print::list(io, format, AGENTS, *limit, &mut pace, next).await
@@ -264,7 +264,7 @@ pub async fn run(
         Call::Sessions(sessions) => {
             let mut pull = client.sessions(sessions.filter(Timestamp::now())?, sessions.per_page);
             let next = async || match pull.next_page().await {
-                Ok(page) => Ok(page.map(|page| page.records)),
+                Ok(page) => Ok(page.map(SessionPage::into_batch)),
                 Err(stopped) => Err((stopped.action, stopped.into())),
             };
             print::list(io, format, SESSIONS, sessions.limit, &mut pace, next).await

@@ -14,11 +14,11 @@ use crate::{
         laigu::api::{
             Api,
             error::{ApiError, classify},
-            pull::Pull,
+            pull::{Page, Pull},
             records::{AgentOnline, AgentService, Client, Conversation, Listed},
             window::Paging,
         },
-        record::Record,
+        record::Batch,
     },
 };
 use clap::{Args, Subcommand};
@@ -136,12 +136,12 @@ pub async fn run(
         Call::AgentOnline(range) => {
             let window = range.window(now)?;
             let rows = once(&mut pace, async || client.agent_online_stats(window).await).await?;
-            all(io, format, ONLINE, rows).await
+            all(io, format, ONLINE, rows)
         }
         Call::AgentService(range) => {
             let window = range.window(now)?;
             let rows = once(&mut pace, async || client.agent_service(window).await).await?;
-            all(io, format, SERVICE, rows).await
+            all(io, format, SERVICE, rows)
         }
     }
 }
@@ -155,17 +155,18 @@ async fn pulled<T: Listed>(
     mut pull: Pull<T>,
 ) -> anyhow::Result<()> {
     print::list(io, format, columns, limit, pace, async || match pull.next_page().await {
-        Ok(page) => Ok(page.map(|page| page.records)),
+        Ok(page) => Ok(page.map(Page::into_batch)),
         Err(stopped) => Err((stopped.action, stopped.into())),
     })
     .await
 }
 
-async fn all<T>(io: &mut Io<'_>, format: Format, columns: &[Column<T>], rows: Vec<Record<T>>) -> anyhow::Result<()> {
+fn all<T>(io: &mut Io<'_>, format: Format, columns: &[Column<T>], rows: Batch<T>) -> anyhow::Result<()> {
     if format == Format::Table {
         writeln!(io.out, "{}", super::table::header(columns))?;
     }
-    rows.iter().try_for_each(|row| print::one(io, format, columns, row))
+    rows.records.iter().try_for_each(|row| print::one(io, format, columns, row))?;
+    print::unreadable(io, rows.unreadable)
 }
 
 async fn once<T>(pace: &mut Pace, mut ask: impl AsyncFnMut() -> Result<T, ApiError>) -> anyhow::Result<T> {

@@ -4,7 +4,12 @@ use super::{
     pace::{Pace, advice},
     table::{self, Column},
 };
-use crate::vendors::{self, action::Action, record::Record, times::Moment};
+use crate::vendors::{
+    self,
+    action::Action,
+    record::{Batch, Record},
+    times::Moment,
+};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use std::{
@@ -74,7 +79,7 @@ impl Io<'_> {
 }
 
 /// One page, or what follows from its failure and why.
-pub type NextPage<T> = Result<Option<Vec<Record<T>>>, (Action, anyhow::Error)>;
+pub type NextPage<T> = Result<Option<Batch<T>>, (Action, anyhow::Error)>;
 
 /// Writes a list as it is read.
 pub async fn list<T>(
@@ -100,7 +105,8 @@ pub async fn list<T>(
             Err((action, error)) => return Err(error.context(advice(action))),
         };
         pace.answered();
-        for record in page.iter().take(usize::try_from(limit - written).unwrap_or(usize::MAX)) {
+        unreadable(io, page.unreadable)?;
+        for record in page.records.iter().take(usize::try_from(limit - written).unwrap_or(usize::MAX)) {
             one(io, format, columns, record)?;
             written += 1;
         }
@@ -113,6 +119,14 @@ pub async fn list<T>(
     }
     if io.err_is_terminal {
         writeln!(io.err, "\r{written} records")?;
+    }
+    Ok(())
+}
+
+/// Says that records were left out because they cannot be read.
+pub fn unreadable(io: &mut Io<'_>, count: usize) -> anyhow::Result<()> {
+    if count > 0 {
+        writeln!(io.err, "{count} records are no JSON objects: left out")?;
     }
     Ok(())
 }

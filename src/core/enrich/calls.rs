@@ -2,7 +2,7 @@
 
 use super::{
     Effect, Reason, Target, Want, What,
-    lists::{self, Seeking},
+    lists::{self, Gathering, Seeking},
     tenant::{Lookup, Tenant, Timer, Waiting},
 };
 use crate::{
@@ -20,9 +20,41 @@ impl Tenant {
     pub(super) fn open(&mut self, target: Target, seeking: BTreeSet<u64>) -> u64 {
         let lookup = self.next_lookup;
         self.next_lookup += 1;
-        self.lookups.insert(lookup, Lookup { target, out: false, tries: 0, few: 0, anew: 0, seeking });
-        self.ready.push_back(lookup);
+        let (asked_at, gathering) = (Timestamp::EPOCH, Gathering::default());
+        let new = Lookup { target, out: false, asked_at, gathering, tries: 0, few: 0, anew: 0, seeking };
+        self.lookups.insert(lookup, new);
         lookup
+    }
+
+    /// Someone wants a record that is asked for by its id.
+    pub(super) fn join_one(&mut self, now: Timestamp, want: &Want) {
+        let key = (want.what, want.id.clone());
+        if let Some(lookup) = self.ones.get(&key).and_then(|number| self.lookups.get_mut(number)) {
+            lookup.gathering.joined(now, want.deadline);
+            return;
+        }
+        let number = self.open(Target::One(want.what, want.id.clone()), BTreeSet::new());
+        if let Some(lookup) = self.lookups.get_mut(&number) {
+            lookup.gathering = self.cache.asked_at(&key).map(Gathering::after_call).unwrap_or_default();
+            lookup.gathering.joined(now, want.deadline);
+        }
+        self.ones.insert(key, number);
+        self.call_gathered(now, number);
+    }
+
+    /// Lets a lookup make its call when those who want it have gathered; false if nobody came since its last call.
+    pub(super) fn call_gathered(&mut self, now: Timestamp, number: u64) -> bool {
+        let Some(due) = self.lookups.get(&number).and_then(|lookup| lookup.gathering.due()) else { return false };
+        self.timers.insert((due.max(now), Timer::Ready(number)));
+        true
+    }
+
+    /// Another event about a record has come: who gathers for it waits for that one, too.
+    pub(super) fn coming(&mut self, now: Timestamp, what: What, id: Box<str>) {
+        let Some(lookup) = self.ones.get(&(what, id)).and_then(|number| self.lookups.get_mut(number)) else { return };
+        if lookup.gathering.due().is_some_and(|due| due > now) {
+            lookup.gathering.joined(now, Timestamp::NEVER);
+        }
     }
 
     pub(super) fn close(&mut self, now: Timestamp, number: u64, effects: &mut Vec<Effect>) {
@@ -71,8 +103,11 @@ impl Tenant {
             self.timers.remove(&(at, timer));
             match timer {
                 Timer::Ready(number) => {
-                    if self.lookups.contains_key(&number) {
-                        self.ready.push_back(number);
+                    let Some(lookup) = self.lookups.get(&number) else { continue };
+                    match lookup.gathering.due() {
+                        // More have come since.
+                        Some(due) if due > now => drop(self.timers.insert((due, timer))),
+                        Some(_) | None => self.ready.push_back(number),
                     }
                 }
                 Timer::Gather(what) => self.gather(now, what),
@@ -118,6 +153,7 @@ impl Tenant {
         }
         let (from, to, tickets) = lists::window(what, &seeking, now);
         let lookup = self.open(Target::List(what, from, to), tickets.into_iter().collect());
+        self.ready.push_back(lookup);
         if let Some(gathering) = self.lists.get_mut(&what) {
             gathering.open = Some(lookup);
         }
@@ -154,7 +190,8 @@ impl Tenant {
             }
             self.ready.pop_front();
             if let Some(lookup) = self.lookups.get_mut(&number) {
-                lookup.out = true;
+                // Whoever came until now is served by what it brings.
+                (lookup.out, lookup.asked_at, lookup.gathering) = (true, now, Gathering::after_call(now));
             }
             self.out += 1;
             effects.push(Effect::Call(number, target));

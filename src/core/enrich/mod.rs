@@ -5,9 +5,12 @@
 //!
 //! What holds between any two steps:
 //! - Every want is answered exactly once, at its deadline at the latest, whatever the API does.
-//! - Of one record at most one call is out: whoever wants it meanwhile joins. What can only be had from a list is
-//!   gathered first, so that a burst of events costs one walk over the list and not one an event ([`lists`]).
-//! - A record older than what the event itself shows is never given out: it is asked for again, within the budget.
+//! - Of one record at most one call is out. Wants gather first, so that a burst of events about one record costs one call,
+//!   and one about many that only a list can answer one walk over it ([`lists`]).
+//! - A record older than the event is not given out while the API answers. Of a client the event's own version says how old
+//!   it may be. Of all others (but agents, who hardly change) nothing in the event says it: there a record serves those
+//!   events that had been received when the call for it was made ([`cache`]). Who comes while a call is out waits for the
+//!   next one. What is older than the version that the event shows is never given out.
 //! - At most [`WAITING_MAX`] events of a tenant wait; more are told at once that the schedule is busy.
 //! - What the vendor's limits or failures keep back is told by a word of a closed set ([`Reason`]).
 //!
@@ -20,6 +23,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 
+pub use lists::{GATHER_MAX, QUIET};
 pub use tenant::Tenant;
 
 use crate::domain::{Record, Timestamp};
@@ -85,6 +89,8 @@ pub struct Want {
     pub at: Timestamp,
     /// The version that the event itself shows: an older record is not good.
     pub version: Option<Timestamp>,
+    /// When the event was received.
+    pub received_at: Timestamp,
     /// When it must be answered.
     pub deadline: Timestamp,
 }
@@ -110,7 +116,7 @@ pub struct Found {
 /// How a want ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// With the record, and when it was fetched.
+    /// With the record, and when it was asked for.
     Ok(Arc<Record>, Timestamp),
     /// The vendor said until the end that there is none.
     Missing,
@@ -147,6 +153,8 @@ pub enum Reason {
     Stale,
     /// The event's id is none that may be asked for.
     BadId,
+    /// Customers are listed by when they changed, and this one did not change around the event.
+    NotListed,
 }
 
 impl Reason {
@@ -167,7 +175,14 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::Stale => "stale",
             Self::BadId => "bad_id",
+            Self::NotListed => "not_listed",
         }
+    }
+
+    /// Whether a word is one of those after which no later try brings the record.
+    #[must_use]
+    pub fn is_final(word: &str) -> bool {
+        [Self::BadId, Self::NotListed].iter().any(|reason| reason.as_str() == word)
     }
 }
 
@@ -204,6 +219,8 @@ pub enum Target {
 pub enum Input {
     /// An event wants a record; and how many events of other tenants wait.
     Want(Want, usize),
+    /// Another event about this record has come, and will want it when the one before it has gone on.
+    Coming(What, Box<str>),
     /// The call of a lookup was answered; whether its list has more pages.
     Answered {
         /// The lookup.

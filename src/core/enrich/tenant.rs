@@ -2,7 +2,7 @@
 
 use super::{
     Effect, End, Found, Input, Reason, Source, Target, Trouble, WAITING_ALL_MAX, WAITING_MAX, Want, What,
-    cache::{Cache, Known, is_new_enough},
+    cache::{Cache, Known, covers, is_new_enough},
     calls::pause,
     lists::Gathering,
 };
@@ -47,6 +47,10 @@ pub(super) struct Waiting {
 pub(super) struct Lookup {
     pub(super) target: Target,
     pub(super) out: bool,
+    /// When its last call was made.
+    pub(super) asked_at: Timestamp,
+    /// Of one record: those who came since.
+    pub(super) gathering: Gathering,
     pub(super) tries: u32,
     pub(super) few: u32,
     pub(super) anew: u32,
@@ -85,6 +89,7 @@ impl Tenant {
     pub fn step(&mut self, now: Timestamp, input: Input, gate: &mut Gate, effects: &mut Vec<Effect>) {
         match input {
             Input::Want(want, elsewhere) => self.want(now, want, elsewhere, gate, effects),
+            Input::Coming(what, id) => self.coming(now, what, id),
             Input::Answered { lookup, found, more } => {
                 gate.answered(now);
                 self.answered(now, lookup, &found, more, effects);
@@ -130,10 +135,12 @@ impl Tenant {
 
     fn want(&mut self, now: Timestamp, want: Want, elsewhere: usize, gate: &Gate, effects: &mut Vec<Effect>) {
         let ticket = want.ticket;
+        // A clock that was set back must not keep a record from ever being new enough.
+        let want = Want { received_at: want.received_at.min(now), ..want };
         let mut done = |end| effects.push(Effect::Done(ticket, end, Source::Cache));
-        match self.cache.fresh(want.what, &want.id, want.version, now) {
+        match self.cache.fresh(&want, now) {
             Some(Known::Record(record, at)) => return done(End::Ok(record, at)),
-            Some(Known::Missing) => return done(End::Missing),
+            Some(Known::Missing) => return done(not_there(&want)),
             None => {}
         }
         let refused = if want.deadline <= now {
@@ -146,19 +153,16 @@ impl Tenant {
             None
         };
         if let Some(reason) = refused {
-            return done(match self.cache.stale(want.what, &want.id, want.version, now) {
+            return done(match self.cache.stale(&want, now) {
                 Some(Known::Record(record, at)) => End::Ok(record, at),
                 Some(Known::Missing) | None => End::Failed(reason),
             });
         }
         let key = (want.what, want.id.clone());
-        self.by_id.entry(key.clone()).or_default().insert(ticket);
+        self.by_id.entry(key).or_default().insert(ticket);
         self.deadlines.insert((want.deadline, ticket));
         if want.what == What::Conversation {
-            if !self.ones.contains_key(&key) {
-                let lookup = self.open(Target::One(want.what, want.id.clone()), BTreeSet::new());
-                self.ones.insert(key, lookup);
-            }
+            self.join_one(now, &want);
         } else {
             self.lists.entry(want.what).or_default().joined(now, want.deadline);
         }
@@ -167,28 +171,28 @@ impl Tenant {
         self.gather_later(now, what);
     }
 
-    /// Whether a closed gate would let a call through now: whoever comes then is its probe.
+    /// Whether a closed gate would let a call through now: whoever comes first then is its probe.
     fn probes(&self, now: Timestamp, gate: &Gate) -> bool {
-        self.out == 0 && matches!(gate.clone().turn(now, Purpose::Event), Turn::Now)
+        self.out == 0 && self.waiting.is_empty() && matches!(gate.clone().turn(now, Purpose::Event), Turn::Now)
     }
 
     fn answered(&mut self, now: Timestamp, number: u64, found: &[Found], more: bool, effects: &mut Vec<Effect>) {
         let Some(lookup) = self.landed(number) else { return };
-        let (target, seeking) = (lookup.target.clone(), lookup.seeking.clone());
+        let (target, seeking, asked_at) = (lookup.target.clone(), lookup.seeking.clone(), lookup.asked_at);
         let what = match &target {
             Target::One(what, _) | Target::List(what, ..) => *what,
         };
         for one in found {
-            self.cache.put(what, one, now);
-            self.serve(now, what, one, effects);
+            self.cache.put(what, one, asked_at);
+            self.serve(asked_at, what, one, effects);
         }
         match target {
             Target::One(_, id) => {
-                if self.by_id.contains_key(&(what, id)) {
+                if !self.by_id.contains_key(&(what, id)) {
+                    self.close(now, number, effects);
+                } else if !self.call_gathered(now, number) {
                     // What came is older than what they saw.
                     self.again(now, number);
-                } else {
-                    self.close(now, number, effects);
                 }
             }
             Target::List(..) => {
@@ -208,8 +212,8 @@ impl Tenant {
         }
     }
 
-    /// A record came: whoever waits for it and has not seen a newer one gets it.
-    fn serve(&mut self, now: Timestamp, what: What, found: &Found, effects: &mut Vec<Effect>) {
+    /// A record came that was asked for then: whoever waits for it, had come by then and has not seen a newer one gets it.
+    fn serve(&mut self, asked_at: Timestamp, what: What, found: &Found, effects: &mut Vec<Effect>) {
         let Some(tickets) = self.by_id.get(&(what, found.id.clone())) else { return };
         for ticket in tickets.clone() {
             let Some(waiting) = self.waiting.get_mut(&ticket) else { continue };
@@ -217,8 +221,11 @@ impl Tenant {
                 waiting.last = Last::Trouble(Reason::Stale);
                 continue;
             }
+            if !covers(&waiting.want, found.version, asked_at) {
+                continue;
+            }
             let end = match &found.record {
-                Some(record) => End::Ok(record.clone(), now),
+                Some(record) => End::Ok(record.clone(), asked_at),
                 None => End::Failed(Reason::TooLarge),
             };
             self.done(ticket, end, effects);
@@ -248,6 +255,8 @@ impl Tenant {
         match trouble {
             Trouble::Slow(retry_after) => gate.limited(now, retry_after),
             Trouble::Closed => gate.refused(now),
+            // A report that is refused by itself says nothing of the credentials.
+            Trouble::Never if reason == Reason::Credentials => {}
             Trouble::NotFound | Trouble::Never | Trouble::Anew => gate.answered(now),
             Trouble::Again | Trouble::Few => {}
         }
@@ -295,7 +304,7 @@ impl Tenant {
     }
 
     fn better_than_nothing(&self, now: Timestamp, want: &Want) -> Option<End> {
-        match self.cache.stale(want.what, &want.id, want.version, now)? {
+        match self.cache.stale(want, now)? {
             Known::Record(record, at) => Some(End::Ok(record, at)),
             Known::Missing => None,
         }
@@ -324,8 +333,12 @@ impl Tenant {
             let (what, id) = (waiting.want.what, waiting.want.id.clone());
             let end = match waiting.last {
                 Last::NotThere => {
-                    self.cache.put_missing(what, &id, now);
-                    End::Missing
+                    let want = waiting.want.clone();
+                    self.cache.put_missing(what, &id, want.version, now);
+                    match not_there(&want) {
+                        End::Missing => End::Missing,
+                        not_listed => self.better_than_nothing(now, &want).unwrap_or(not_listed),
+                    }
                 }
                 Last::Trouble(reason) => self.better_than_nothing(now, &waiting.want).unwrap_or(End::Failed(reason)),
                 Last::Nothing => {
@@ -363,4 +376,10 @@ impl Tenant {
     fn kept_back(&self) -> Reason {
         if self.turn_at.is_some() { Reason::RateLimited } else { Reason::Timeout }
     }
+}
+
+/// The end of a want whose record the vendor did not show. Its customers are listed by when they changed: of one whose event
+/// does not say when, that tells nothing.
+fn not_there(want: &Want) -> End {
+    if want.what == What::Client && want.version.is_none() { End::Failed(Reason::NotListed) } else { End::Missing }
 }

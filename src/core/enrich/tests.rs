@@ -1,5 +1,7 @@
 //! The schedule of one tenant against an API in a few lines, on a clock that only the test moves.
 
+mod ages;
+
 use super::{Effect, End, Found, Input, Reason, Source, Target, Tenant, Trouble, WAITING_MAX, Want, What, deadline};
 use crate::{
     config::settings::Rate,
@@ -16,7 +18,8 @@ fn at(millis: i64) -> Timestamp {
 }
 
 fn want(ticket: u64, what: What, id: &str, now: i64) -> Want {
-    Want { ticket, what, id: id.into(), at: at(now), version: None, deadline: at(now + BUDGET) }
+    let received_at = at(now);
+    Want { ticket, what, id: id.into(), at: received_at, version: None, received_at, deadline: at(now + BUDGET) }
 }
 
 fn found(id: &str, version: i64) -> Found {
@@ -190,7 +193,7 @@ fn what_is_not_there_until_the_end_is_missing_and_known_to_be_for_a_moment() {
         Target::List(..) => answer(Vec::new()),
     });
     run.want(want(1, What::Conversation, "7", 0));
-    run.want(want(2, What::Client, "a", 0));
+    run.want(Want { version: Some(at(0)), ..want(2, What::Client, "a", 0) });
     run.until(BUDGET + 10);
     assert_eq!((run.end(1), run.end(2)), (&End::Missing, &End::Missing));
     let calls = run.calls.len();
@@ -219,6 +222,26 @@ fn what_appears_late_is_found_within_the_budget() {
 }
 
 #[test]
+fn a_client_that_changed_again_hours_later_is_found_and_one_that_did_not_change_is_not_listed() {
+    // The API was down: who is asked for as of two hours ago has changed again ten minutes ago.
+    let (pushed, changed) = (-7_200_000, -600_000);
+    let mut run = Run::new(20, move |target, _| match target {
+        Target::List(What::Client, from, to) => {
+            let listed = *from <= at(changed) && at(changed) <= *to;
+            answer(if listed { vec![found("a", changed)] } else { Vec::new() })
+        }
+        _ => unreachable!(),
+    });
+    run.want(Want { at: at(pushed), version: Some(at(pushed)), ..want(1, What::Client, "a", 0) });
+    run.want(want(2, What::Client, "b", 0));
+    run.until(BUDGET + 10);
+    assert_eq!(run.version(1), "{\"v\":-600000}");
+    assert_eq!(*run.end(2), End::Failed(Reason::NotListed));
+    run.want(want(3, What::Client, "b", run.now));
+    assert_eq!(*run.end(3), End::Failed(Reason::NotListed), "known for a moment");
+}
+
+#[test]
 fn each_trouble_has_its_consequence() {
     let check = |trouble, reason, calls: std::ops::RangeInclusive<usize>, ends: std::ops::RangeInclusive<i64>| {
         let mut run = Run::new(100, move |_, _| failed(trouble, reason));
@@ -228,13 +251,13 @@ fn each_trouble_has_its_consequence() {
         assert!(calls.contains(&run.calls.len()), "{trouble:?}: {} calls", run.calls.len());
         assert!(ends.contains(&run.done[&1].0), "{trouble:?}: at {}", run.done[&1].0);
     };
-    let (end, at_once) = (BUDGET..=BUDGET, 0..=60);
+    let (end, at_once) = (BUDGET..=BUDGET, 200..=260);
     check(Trouble::Again, Reason::VendorError, 5..=8, end.clone());
     check(Trouble::Few, Reason::BadAnswer, 3..=3, 0..=3_000);
     check(Trouble::Slow(None), Reason::RateLimited, 2..=15, end);
     check(Trouble::Closed, Reason::Credentials, 1..=1, at_once.clone());
     check(Trouble::Never, Reason::Refused, 1..=1, at_once);
-    check(Trouble::Anew, Reason::Refused, 17..=17, 0..=1_000);
+    check(Trouble::Anew, Reason::Refused, 17..=17, 0..=1_200);
 }
 
 #[test]
@@ -246,7 +269,7 @@ fn refused_credentials_fail_everybody_at_once_until_a_probe_is_answered() {
     for ticket in 0..20 {
         run.want(want(ticket, What::Conversation, &ticket.to_string(), 0));
     }
-    run.until(100);
+    run.until(300);
     assert_eq!(run.done.len(), 20);
     run.until(30_000);
     run.want(want(20, What::Conversation, "20", run.now));
@@ -256,12 +279,34 @@ fn refused_credentials_fail_everybody_at_once_until_a_probe_is_answered() {
     run.want(want(21, What::Conversation, "21", run.now));
     run.want(want(22, What::Conversation, "22", run.now));
     assert_eq!(*run.end(22), End::Failed(Reason::Credentials), "one probes, the others do not wait for it");
-    run.until(70_100);
+    run.until(70_300);
     assert!(matches!(run.end(21), End::Ok(..)));
     assert_eq!(run.calls.len(), before + 1);
     run.want(want(23, What::Conversation, "23", run.now));
-    run.until(70_200);
+    run.until(70_600);
     assert!(matches!(run.end(23), End::Ok(..)));
+}
+
+#[test]
+fn a_list_that_is_refused_by_itself_neither_closes_the_gate_nor_opens_it() {
+    let mut run = Run::new(100, |target, now| match target {
+        Target::List(What::Agent, ..) => failed(Trouble::Never, Reason::Credentials),
+        Target::One(_, id) if now < 2_000 => answer(vec![found(id, 0)]),
+        _ => failed(Trouble::Closed, Reason::Credentials),
+    });
+    run.want(want(1, What::Agent, "a", 0));
+    run.until(900);
+    assert_eq!(*run.end(1), End::Failed(Reason::Credentials));
+    run.want(want(2, What::Conversation, "7", 900));
+    run.until(2_000);
+    assert!(matches!(run.end(2), End::Ok(..)), "{:?}", run.done);
+    run.want(want(3, What::Conversation, "8", 2_000));
+    run.until(63_000);
+    // The probe of a closed gate is the list: it stays closed.
+    run.want(want(4, What::Agent, "a", run.now));
+    run.until(64_000);
+    run.want(want(5, What::Conversation, "9", run.now));
+    assert_eq!(run.done[&5], (64_000, End::Failed(Reason::Credentials), Source::Cache));
 }
 
 #[test]
@@ -352,9 +397,9 @@ fn a_record_that_is_too_large_is_not_passed_on() {
 fn an_event_that_comes_too_late_gets_what_is_known_and_costs_no_call() {
     let mut run = Run::new(100, good);
     run.want(want(1, What::Conversation, "7", 0));
-    run.until(100);
+    run.until(500);
     let calls = run.calls.len();
-    let late = |ticket, id| Want { deadline: at(0), ..want(ticket, What::Conversation, id, 100) };
+    let late = |ticket, id| Want { deadline: at(0), ..want(ticket, What::Conversation, id, 500) };
     run.want(late(2, "7"));
     run.want(late(3, "8"));
     assert!(matches!(run.end(2), End::Ok(..)));

@@ -49,12 +49,13 @@ pub enum Span {
         every: Duration,
         /// How long ago a window must have ended.
         lag: Duration,
-        /// How far back the first window begins.
+        /// How far back the first window begins, from when the feed began.
         lookback: Duration,
     },
     /// One stretch of history, once.
     Once(Window),
-    /// Whole periods, each when it is over: what a report is about.
+    /// Whole periods, each when it is over: what a report is about. After a change of their length the first one is the
+    /// rest of the one in which the watermark lies.
     Periods {
         /// The length of a period.
         every: Duration,
@@ -172,6 +173,8 @@ struct Page {
 #[derive(Debug, Clone)]
 pub struct Feed {
     rules: Rules,
+    /// Where it begins while nothing is in the log. It stays where it is, however long the first success takes.
+    start: Timestamp,
     /// Everything before it is in the log; durable.
     mark: Option<Timestamp>,
     stage: Stage,
@@ -189,7 +192,13 @@ impl Feed {
     /// Takes up at a stored watermark, or at the beginning.
     #[must_use]
     pub fn new(rules: Rules, mark: Option<Timestamp>, now: Timestamp) -> Self {
-        Self { rules, mark, stage: Stage::Idle(now), failures: 0, barred: false, unknown: 0, began: now }
+        let start = match rules.span {
+            Span::Ongoing { lookback, .. } => back(now, lookback),
+            Span::Once(window) => window.from,
+            // The last period that is over.
+            Span::Periods { every, lag } => back(begin_of_period(back(now, lag), every), every),
+        };
+        Self { rules, start, mark, stage: Stage::Idle(now), failures: 0, barred: false, unknown: 0, began: now }
     }
 
     /// Everything before this time is in the log.
@@ -289,7 +298,7 @@ impl Feed {
             Span::Ongoing { every, .. } => Stage::Idle(self.began.plus(every).max(now.plus(PAUSE_MIN))),
             Span::Once(_) => Stage::Over(End::Done),
             Span::Periods { every, lag } => {
-                let next = self.mark.unwrap_or(now).plus(every).plus(lag);
+                let next = end_of_period(self.mark.unwrap_or(self.start), every).plus(lag);
                 Stage::Idle(next.max(now.plus(PAUSE_MIN)))
             }
         };
@@ -298,18 +307,17 @@ impl Feed {
     /// What is to be read next, if it is closed already.
     fn next_window(&self, now: Timestamp) -> Option<Window> {
         let Rules { span, overlap, slice, .. } = self.rules;
-        let (from, end) = match span {
+        let begin = self.mark.unwrap_or(self.start);
+        let end = match span {
             // A sweep ends where it ended when it began: it does not run after its own time.
-            Span::Ongoing { lag, lookback, .. } => (back(self.began, lookback), back(self.began, lag)),
-            Span::Once(window) => (window.from, window.to),
+            Span::Ongoing { lag, .. } => back(self.began, lag),
+            Span::Once(window) => window.to,
             Span::Periods { every, lag } => {
-                let closed = begin_of_period(back(now, lag), every);
-                let from = self.mark.unwrap_or_else(|| back(closed, every));
-                let to = from.plus(every);
-                return (to <= closed).then_some(Window { from, to });
+                // A watermark of another length of period may lie within one: the rest of it comes first.
+                let to = end_of_period(begin, every);
+                return (to <= back(now, lag)).then_some(Window { from: begin, to });
             }
         };
-        let begin = self.mark.unwrap_or(from);
         let to = begin.plus(slice).min(end);
         let from = if self.mark.is_some() { back(begin, overlap) } else { begin };
         (begin < to).then_some(Window { from, to })
@@ -359,5 +367,11 @@ fn back(time: Timestamp, by: Duration) -> Timestamp {
 fn begin_of_period(time: Timestamp, every: Duration) -> Timestamp {
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let (every, zone) = (millis(every).max(1), millis(REPORT_ZONE));
-    Timestamp::from_millis((time.as_millis() + zone).div_euclid(every) * every - zone)
+    let periods = time.as_millis().saturating_add(zone).div_euclid(every);
+    Timestamp::from_millis(periods.saturating_mul(every).saturating_sub(zone))
+}
+
+/// The end of the period in which a time lies; of one that begins then, its end.
+fn end_of_period(time: Timestamp, every: Duration) -> Timestamp {
+    begin_of_period(time, every).plus(every)
 }

@@ -134,7 +134,7 @@ fn what_will_not_pass_waits_for_the_next_window_and_ends_a_stretch() {
     step(&mut feed, 10_000, Input::Tick);
     assert_eq!(step(&mut feed, 10_000, Input::Failed(Trouble::Final)), []);
     assert_eq!(feed.wake_at(), Some(at(10_300)));
-    assert_eq!(step(&mut feed, 10_300, Input::Tick), [Effect::Open(window(6_700, 10_180))]);
+    assert_eq!(step(&mut feed, 10_300, Input::Tick), [Effect::Open(window(6_400, 10_180))], "from where it began");
     for _ in 0..5 {
         pause(&mut feed, Trouble::Unknown);
     }
@@ -175,6 +175,44 @@ fn reports_are_about_whole_days_of_beijing_and_none_is_left_out() {
     let then =
         [Effect::Swept(window(midnight, midnight + day)), Effect::Open(window(midnight + day, midnight + 2 * day))];
     assert_eq!(sweep(&mut feed, later, midnight + day), then);
+}
+
+#[test]
+fn a_lookback_within_the_lag_begins_when_the_lag_is_over() {
+    let span = Span::Ongoing { every: secs(60), lag: secs(120), lookback: secs(30) };
+    let mut feed = Feed::new(rules(span), None, at(10_000));
+    assert_eq!(step(&mut feed, 10_000, Input::Tick), []);
+    assert_eq!(step(&mut feed, 10_060, Input::Tick), []);
+    assert_eq!(step(&mut feed, 10_120, Input::Tick), [Effect::Open(window(9_970, 10_000))]);
+}
+
+#[test]
+fn until_the_first_success_the_beginning_stays_where_it_was() {
+    let mut feed = ongoing(None);
+    assert_eq!(step(&mut feed, 10_000, Input::Tick), [Effect::Open(window(6_400, 9_880))]);
+    // Hours without an answer: what changed meanwhile is not passed over.
+    for sweep in 1..100 {
+        let now = 10_000 + sweep * 300;
+        step(&mut feed, now - 300, Input::Failed(Trouble::Final));
+        assert_eq!(step(&mut feed, now, Input::Tick), [Effect::Open(window(6_400, now - 120))]);
+    }
+}
+
+#[test]
+fn another_length_of_period_begins_with_the_rest_of_the_one_at_hand() {
+    let (day, hour) = (86_400, 3_600);
+    let midnight = 1_726_761_600;
+    // Hours were reported until three in the afternoon; now days are asked for.
+    let span = Span::Periods { every: secs(86_400), lag: secs(120) };
+    let mut feed = Feed::new(rules(span), Some(at(midnight + 15 * hour)), at(midnight + 17 * hour));
+    assert_eq!(step(&mut feed, midnight + 17 * hour, Input::Tick), []);
+    assert_eq!(feed.wake_at(), Some(at(midnight + day + 120)), "it sleeps until the day is over");
+    let rest = window(midnight + 15 * hour, midnight + day);
+    assert_eq!(step(&mut feed, midnight + day + 120, Input::Tick), [Effect::Open(rest)]);
+    assert_eq!(sweep(&mut feed, midnight + day + 120, midnight + day), [Effect::Swept(rest)]);
+    assert_eq!(feed.wake_at(), Some(at(midnight + 2 * day + 120)));
+    let whole = window(midnight + day, midnight + 2 * day);
+    assert_eq!(step(&mut feed, midnight + 2 * day + 120, Input::Tick), [Effect::Open(whole)]);
 }
 
 #[test]

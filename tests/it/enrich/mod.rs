@@ -15,6 +15,7 @@ use crate::{
     program::{Home, PATIENCE, wait_for},
 };
 use laigu_router::{
+    core::enrich::{GATHER_MAX, QUIET},
     domain::{Secret, Timestamp},
     sandbox::{
         Options, Sandbox,
@@ -29,6 +30,7 @@ use std::{
     io::Write,
     net::TcpStream,
     sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
 };
 use tokio::runtime::Runtime;
 
@@ -77,6 +79,22 @@ pub fn conversation(row: &Row, event: &str) -> (String, Vec<u8>) {
 fn client(row: &Row) -> Vec<u8> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     client_push(row, ENTERPRISE, Timestamp::now(), number).to_vec()
+}
+
+/// Calls that a burst may cost at most, told by when which conversation was pushed about: one for each, another one for each
+/// [`GATHER_MAX`] that it took, and one where it was so quiet, on a slow machine, that the burst was taken for over.
+pub fn calls_max(sent: &[(usize, Instant)]) -> u64 {
+    let mut of_each: BTreeMap<usize, Vec<Instant>> = BTreeMap::new();
+    sent.iter().for_each(|(index, at)| of_each.entry(*index).or_default().push(*at));
+    let calls = |mut times: Vec<Instant>| {
+        times.sort_unstable();
+        let span = times[times.len() - 1].duration_since(times[0]);
+        let quiet = times.windows(2).any(|pair| pair[1].duration_since(pair[0]) > QUIET / 2);
+        1 + span.as_secs() / GATHER_MAX.as_secs() + u64::from(quiet)
+    };
+    let most = of_each.into_values().map(calls).sum();
+    println!("a burst of {} may cost {most} calls", sent.len());
+    most
 }
 
 /// A home with one tenant `acme` of a source `laigu`, which asks that API, and a destination `archive`.

@@ -2,7 +2,13 @@
 
 use super::{Line, Vendor, home, lines, push, wait_for_lines};
 use crate::program::{Home, PATIENCE, get, wait_for};
-use laigu_router::sandbox::faults::{Endpoint, Fault};
+use laigu_router::{
+    domain::Timestamp,
+    sandbox::{
+        faults::{Endpoint, Fault},
+        world::is_customer,
+    },
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -125,6 +131,42 @@ fn a_required_record_of_a_hanging_api_holds_nothing_but_its_key() {
         "{\"id\":\"sub_plain\",\"event\":\"client.updated\",\"created_at\":1726824224,\"body\":{\"track_id\":\"t\"}}";
     push(&home, plain.as_bytes());
     assert_eq!(wait_for_lines(&home, 1)[0].route, "rest");
+}
+
+#[test]
+fn a_customer_who_did_not_change_around_a_conversation_is_no_reason_to_wait_for_days() {
+    let vendor = Vendor::start();
+    let routes = "routes:
+  - { name: talks, enrich: [client], required: true, enrich_within: 2s, to: [archive] }
+  - { name: rest, to: [archive] }
+";
+    let home = home(&vendor.api("100/s"), routes);
+    let program = home.start();
+    // Everyone changed last hours ago at the least, but for whom it is told.
+    vendor.sandbox.with_world(|world| world.clients.iter_mut().for_each(|row| row.updated = Timestamp::EPOCH));
+    push(&home, &vendor.conversation(0, "conversation.updated").1);
+    program.wait_for("laigu_router_dead_letters_total", &["cause=\"enrichment_required\""], 1.0);
+    assert_eq!(wait_for_lines(&home, 1)[0].route, "rest", "the other route of the event fires");
+}
+
+#[test]
+fn a_customer_who_changed_again_hours_after_the_push_is_found() {
+    let vendor = Vendor::start();
+    let home = home(&vendor.api("100/s"), super::CLIENTS);
+    let _program = home.start();
+    let now = Timestamp::now().as_millis();
+    let (pushed, changed) = (Timestamp::from_millis(now - 7_200_000), Timestamp::from_millis(now - 600_000));
+    let body = vendor.sandbox.with_world(|world| {
+        let id = world.clients.iter().find(|row| is_customer(row)).unwrap().id.clone();
+        assert!(world.touch_client(&id, pushed));
+        let body = super::client(world.clients.iter().find(|row| row.id == id).unwrap());
+        assert!(world.touch_client(&id, changed));
+        body
+    });
+    push(&home, &body);
+    let lines = wait_for_lines(&home, 1);
+    assert_eq!(lines[0].ended("client"), ("ok", ""));
+    assert_eq!(lines[0].part("client")["record"]["updated_on"], changed.to_string());
 }
 
 #[test]

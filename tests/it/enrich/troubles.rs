@@ -1,7 +1,7 @@
 //! Every way in which an API fails, and what consumers see of it.
 
 use super::{CONVERSATIONS, Vendor, home, push, wait_for_lines};
-use laigu_router::sandbox::faults::Fault;
+use laigu_router::sandbox::faults::{Endpoint, Fault};
 
 const ONE: &str = "routes:\n  - { name: talks, enrich: [conversation], enrich_within: 1s, to: [archive] }\n";
 
@@ -39,6 +39,23 @@ fn each_broken_answer_has_its_word() {
     check(Fault::NullResult, "failed", "vendor_error", 2..=3);
     check(Fault::Redirect("http://127.0.0.1:9/".into()), "failed", "refused", 1..=1);
     check(Fault::Huge, "failed", "too_large", 2..=3);
+}
+
+#[test]
+fn a_report_that_is_refused_leaves_the_other_calls_alone() {
+    let vendor = Vendor::start();
+    for fault in [Fault::Status(403), Fault::Status(401), Fault::Errno(10011)] {
+        vendor.sandbox.faults().plan(Endpoint::AgentOnlineStats, 1, fault);
+    }
+    let routes = "routes:\n  - { name: talks, enrich: [agent, conversation], to: [archive] }\n";
+    let home = home(&vendor.api("100/s"), routes);
+    let _program = home.start();
+    for index in 0..3 {
+        push(&home, &vendor.conversation(index, "conversation.updated").1);
+        let lines = wait_for_lines(&home, index + 1);
+        assert_eq!(lines[index].ended("agent"), ("failed", "credentials"), "{index}");
+        assert_eq!(lines[index].ended("conversation"), ("ok", ""), "{index}");
+    }
 }
 
 #[test]

@@ -2,9 +2,15 @@
 
 use super::{Stage, plan, truth::Truth};
 use crate::program::{PATIENCE, wait_for};
-use laigu_router::{domain::Timestamp, sandbox::push::Mix};
+use laigu_router::{
+    domain::Timestamp,
+    sandbox::{faults::Endpoint, push::Mix},
+};
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
 
 /// Runs the command line against the stage's server.
 fn cli(stage: &Stage, arguments: &[&str]) -> Output {
@@ -60,6 +66,29 @@ fn history_is_read_once_though_the_program_is_killed_and_the_command_called_agai
     let all = json(&cli(&stage, &["list"]));
     assert_eq!(all["items"].as_array().unwrap().len(), 2);
     truth.each_once(&stage.delivered());
+}
+
+#[test]
+fn a_tenant_whose_api_is_taken_away_is_asked_no_more_and_the_job_goes_on_when_it_comes_back() {
+    let stage = Stage::new(plan(200, 0, 0), "100/s", "");
+    let program = stage.home.start();
+    let from = Timestamp::from_millis(Timestamp::now().as_millis() - 20 * 3_600_000).to_string();
+    let stretch = ["--source", "laigu", "--tenant", "acme", "--from", &from, "--rate", "5/s", "--detach"];
+    assert_eq!(json(&cli(&stage, &stretch))["state"], "running");
+    let calls = || stage.sandbox.calls(Endpoint::ClientsUpdated) + stage.sandbox.calls(Endpoint::Conversations);
+    wait_for("it reads", PATIENCE, || (calls() > 2).then_some(()));
+    stage.edit(|text| text.replace("        api:", "        # api:"));
+    wait_for("nothing is asked for any more", PATIENCE, || {
+        let before = calls();
+        std::thread::sleep(Duration::from_millis(1_500));
+        (calls() == before).then_some(())
+    });
+    let job = || json(&cli(&stage, &["show", "rcn_1"]));
+    let resting = job();
+    assert!(resting["state"] == "running" && resting["progress"].as_f64().unwrap() < 1.0, "{resting}");
+    stage.edit(|text| text.replace("        # api:", "        api:").replace("rate: 100/s", "rate: 90/s"));
+    wait_for("it goes on", PATIENCE, || (job()["state"] == "done").then_some(()));
+    stage.wait_for_all(&program, &[]);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The vendor's API at its worst: the program goes on, and finds everything when it is over.
 
 use super::{BOTH, Stage, plan, truth::Truth};
-use laigu_router::sandbox::{
-    faults::{Endpoint, Fault},
-    push::Mix,
+use laigu_router::{
+    domain::Timestamp,
+    sandbox::{
+        faults::{Endpoint, Fault},
+        push::Mix,
+    },
 };
 
 #[test]
@@ -26,6 +29,37 @@ fn a_storm_of_refusals_ends_and_everything_is_found() {
     for errno in ["10014", "10015", "10016", "http_5xx"] {
         let label = format!("errno=\"{errno}\"");
         assert!(program.metric("laigu_router_reconcile_errors_total", &[&label]) > 0.0, "{errno}");
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_counted_and_the_others_of_its_page_go_out() {
+    let stage = Stage::new(plan(0, 0, 0), "100/s", BOTH);
+    let changed = Timestamp::now().to_string();
+    let rows = format!(
+        r#"[null, {{"track_id":"half","name":"\ud83d","updated_on":"{changed}"}},
+            {{"track_id":"whole","tel":"13800000000","updated_on":"{changed}"}}]"#
+    );
+    let body = format!(r#"{{"errno":0,"result":{rows},"next_page_token":""}}"#);
+    stage.sandbox.faults().plan(Some(Endpoint::ClientsUpdated), 1, Fault::Raw(200, "application/json", body));
+    let program = stage.home.start();
+    program.wait_for("laigu_router_reconcile_found_total", &["class=\"clients\""], 1.0);
+    program.wait_for("laigu_router_delivered_total", &[], 1.0);
+    assert_eq!(stage.delivered()[0]["subject"], "whole");
+    assert!(stage.home.log().contains("no JSON objects: passed over"), "{}", stage.home.log());
+}
+
+#[test]
+fn a_report_that_is_refused_leaves_the_lists_alone() {
+    let feeds = format!("{BOTH}\n        reports: {{ agent_online: 1h, agent_service: 1d }}");
+    let stage = Stage::new(plan(20, 10, 0), "100/s", &feeds);
+    stage.sandbox.faults().plan(Some(Endpoint::AgentOnlineStats), u32::MAX, Fault::Status(403));
+    stage.sandbox.faults().plan(Some(Endpoint::AgentService), u32::MAX, Fault::Errno(10011));
+    let program = stage.home.start();
+    stage.wait_for_all(&program, &[]);
+    stage.settle(&program);
+    for endpoint in [Endpoint::AgentOnlineStats, Endpoint::AgentService] {
+        assert_eq!(stage.sandbox.calls(endpoint), 1, "it is left until the next one is due");
     }
 }
 

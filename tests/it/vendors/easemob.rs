@@ -293,6 +293,24 @@ async fn large_ids_stay_exact_in_the_view_and_in_the_bytes() {
 }
 
 #[tokio::test]
+async fn pages_over_a_mebibyte_are_read_as_smaller_ones_and_a_spoiled_record_spoils_none() {
+    let sandbox = sandbox(|_| {}).await;
+    let client = client(&sandbox);
+    let body = r#"{"status":"OK","entity":{"items":[null,{"serviceSessionId":"s"}],"total_entries":2}}"#;
+    sandbox.faults().plan(Endpoint::Sessions, 1, Fault::Raw(200, "application/json", body.into()));
+    let mut pull = client.sessions(SessionFilter::default(), PER_PAGE_DEFAULT);
+    let page = pull.next_page().await.unwrap().unwrap();
+    assert_eq!((page.records.len(), page.unreadable, pull.is_drained()), (1, 1, true));
+    sandbox.with_world(|world| {
+        for row in &mut world.sessions {
+            row.json.insert("comment".into(), "x".repeat(50 << 10).into());
+        }
+    });
+    let found = sessions(&client, SessionFilter::default(), PER_PAGE_DEFAULT).await;
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), all_sessions(&sandbox));
+}
+
+#[tokio::test]
 async fn fifty_a_page_becomes_forty_nine_when_the_vendor_means_less_than_fifty() {
     let sandbox = sandbox(|options| options.per_page_max = 49).await;
     let client = client(&sandbox);

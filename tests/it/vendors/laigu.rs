@@ -271,15 +271,50 @@ async fn more_than_twenty_a_page_is_never_asked_for() {
 }
 
 #[tokio::test]
+async fn pages_over_a_mebibyte_are_read_as_smaller_ones() {
+    let sandbox = sandbox(|_| {}).await;
+    sandbox.with_world(|world| {
+        for row in &mut world.conversations {
+            row.json.insert("summary_content".into(), "x".repeat(200 << 10).into());
+        }
+    });
+    let paging = Paging { slice: Duration::from_secs(6 * 3600), ..Paging::default() };
+    let client = client_with(&sandbox, bearer(), paging);
+    let range = past(&sandbox);
+    for pull in [client.conversations(range), client.conversations_v1(range)] {
+        let found: BTreeSet<String> =
+            pull.records().map_ok(|record| record.typed.key().unwrap().to_owned()).try_collect().await.unwrap();
+        assert_eq!(found, ended(&sandbox));
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_spoils_no_page() {
+    let sandbox = sandbox(|_| {}).await;
+    let rows = r#"[null, {"track_id":"half","name":"\ud83d"}, {"track_id":"whole"}]"#;
+    let body = format!(r#"{{"errno":0,"result":{rows},"next_page_token":""}}"#);
+    let raw = Fault::Raw(200, "application/json", body);
+    for endpoint in [Endpoint::ClientsUpdated, Endpoint::AgentOnlineStats] {
+        sandbox.faults().plan(endpoint, 1, raw.clone());
+    }
+    let (client, range) = (client(&sandbox), past(&sandbox));
+    let page = client.clients_updated(range).next_page().await.unwrap().unwrap();
+    assert_eq!((page.records[0].typed.track_id.as_deref(), page.records.len()), (Some("whole"), 1));
+    assert_eq!(page.unreadable, 2);
+    let report = client.agent_online_stats(range).await.unwrap();
+    assert_eq!((report.records.len(), report.unreadable), (1, 2));
+}
+
+#[tokio::test]
 async fn both_reports_are_read() {
     let sandbox = sandbox(|_| {}).await;
     let day = Window { to: sandbox.options().plan.now, from: sandbox.options().plan.now };
     for credentials in [bearer(), app_sign()] {
         let client = client_with(&sandbox, credentials, Paging::default());
-        let online = client.agent_online_stats(day).await.unwrap();
+        let online = client.agent_online_stats(day).await.unwrap().records;
         assert_eq!((online.len(), online[0].typed.agent_id.as_deref()), (8, Some("10000001")));
         assert!(online[0].typed.rest.is_empty());
-        let service = client.agent_service(day).await.unwrap();
+        let service = client.agent_service(day).await.unwrap().records;
         assert_eq!((service.len(), service[2].typed.conv_cnt), (8, Some(3)));
         assert!(service[0].typed.rest.is_empty());
     }
@@ -301,13 +336,16 @@ async fn every_errno_is_told_apart_on_every_endpoint() {
         sandbox.faults().plan(None, 6, Fault::Errno(number));
         let errors = [
             client.conversation("7").await.unwrap_err(),
-            client.offset_page::<laigu_router::vendors::laigu::api::records::Conversation>(now, 0).await.unwrap_err(),
             client
-                .page::<laigu_router::vendors::laigu::api::records::Client>(Listing::ClientsUpdated, now, "")
+                .offset_page::<laigu_router::vendors::laigu::api::records::Conversation>(now, 20, 0)
                 .await
                 .unwrap_err(),
             client
-                .page::<laigu_router::vendors::laigu::api::records::Client>(Listing::ClientsCreated, now, "t")
+                .page::<laigu_router::vendors::laigu::api::records::Client>(Listing::ClientsUpdated, now, 20, "")
+                .await
+                .unwrap_err(),
+            client
+                .page::<laigu_router::vendors::laigu::api::records::Client>(Listing::ClientsCreated, now, 20, "t")
                 .await
                 .unwrap_err(),
             client.agent_online_stats(now).await.unwrap_err(),

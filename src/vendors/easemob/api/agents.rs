@@ -5,7 +5,10 @@ use super::{
     error::{ApiError, Intent, Stopped, Trap, classify},
     records::{Agent, Role},
 };
-use crate::{domain::Secret, vendors::record::Record};
+use crate::{
+    domain::Secret,
+    vendors::record::{Batch, Record},
+};
 use ::http::Method;
 use serde_json::{Map, Value, json};
 
@@ -58,8 +61,18 @@ pub struct AgentChange {
 pub struct AgentPage {
     /// Its records.
     pub records: Vec<Record<Agent>>,
+    /// How many more it has that are no JSON objects.
+    pub unreadable: usize,
     /// The size the vendor says it used.
     pub size: Option<u64>,
+}
+
+impl AgentPage {
+    /// What it has, read and unreadable.
+    #[must_use]
+    pub fn into_batch(self) -> Batch<Agent> {
+        Batch { records: self.records, unreadable: self.unreadable }
+    }
 }
 
 /// A pull over agents; its pages begin at 0.
@@ -110,7 +123,7 @@ impl AgentPull {
         }
         let used = page.size.and_then(|size| u32::try_from(size).ok()).filter(|size| *size > 0);
         let size = used.map_or(self.size, |used| used.min(self.size));
-        if page.records.len() < size as usize {
+        if page.records.len() + page.unreadable < size as usize {
             self.done = true;
             return Ok(());
         }
@@ -140,8 +153,8 @@ impl Api {
         let query = [("page", page.as_str()), ("size", &size), ("keyValue", key_value)];
         let answer = self.read(&["agents"], &query).await?;
         let envelope = self.open(&answer)?;
-        let records = envelope.entities()?.into_iter().map(|raw| self.record(raw)).collect::<Result<_, _>>()?;
-        Ok(AgentPage { records, size: envelope.number("size") })
+        let Batch { records, unreadable } = self.batch(envelope.entities()?);
+        Ok(AgentPage { records, unreadable, size: envelope.number("size") })
     }
 
     /// All roles of the tenant.

@@ -21,7 +21,7 @@ use crate::{
     vendors::{
         guard::is_segment,
         http::{self, Answer, Call, Http},
-        record::{FromFields, Record},
+        record::{Batch, FromFields, Record},
         times::BEIJING,
     },
 };
@@ -31,7 +31,7 @@ use error::{ApiError, Code};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use token::{LIFE_DEFAULT, Token, Tokens};
+use token::{LIFE_DEFAULT, LIFE_MAX, Token, Tokens};
 use tokio::time::Instant;
 
 /// What stands before each path, as the vendor's online page says.
@@ -145,6 +145,10 @@ impl Api {
         Envelope::open(answer, &secrets)
     }
 
+    fn batch<T: FromFields>(&self, items: Vec<&str>) -> Batch<T> {
+        Batch::read(items, BEIJING)
+    }
+
     fn record<T: FromFields>(&self, raw: &str) -> Result<Record<T>, ApiError> {
         Record::parse(raw, BEIJING).map_err(|_| ApiError::Shape("record that is an object"))
     }
@@ -167,12 +171,17 @@ impl Buyer {
         let entity: Value = serde_json::from_str(envelope.entity()?).map_err(|_| ApiError::Shape("entity"))?;
         let text = entity.get("accessToken").and_then(Value::as_str).filter(|token| !token.is_empty());
         let secret = Secret::new(text.ok_or(ApiError::Shape("accessToken"))?.to_owned());
-        let seconds = match entity.get("expireTime") {
-            Some(Value::String(text)) => text.trim().parse().ok(),
-            other => other.and_then(Value::as_u64),
-        };
-        Ok(Token { secret, life: seconds.map_or(LIFE_DEFAULT, Duration::from_secs), got })
+        Ok(Token { secret, life: life(entity.get("expireTime")), got })
     }
+}
+
+/// How long a token lives by its `expireTime`, in seconds; "for ever" is written as a huge number.
+fn life(expire_time: Option<&Value>) -> Duration {
+    let seconds = match expire_time {
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        other => other.and_then(Value::as_u64),
+    };
+    seconds.map_or(LIFE_DEFAULT, Duration::from_secs).min(LIFE_MAX)
 }
 
 /// The segments of a prefix with the tenant's number put in.
@@ -190,7 +199,32 @@ fn prefix(template: &str, tenant_id: &str) -> Result<Vec<String>, http::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PREFIX_DEFAULT, prefix};
+    use super::{
+        PREFIX_DEFAULT, life, prefix,
+        token::{LIFE_DEFAULT, LIFE_MAX, Token},
+    };
+    use crate::domain::Secret;
+    use serde_json::json;
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    #[test]
+    fn whatever_life_the_vendor_names_a_token_can_be_asked_whether_it_is_fresh() {
+        for (named, expected) in [
+            (json!(3600), Duration::from_secs(3600)),
+            (json!("3600"), Duration::from_secs(3600)),
+            (json!(i64::MAX), LIFE_MAX),
+            (json!("18446744073709551615"), LIFE_MAX),
+            (json!(-1), LIFE_DEFAULT),
+            (json!("soon"), LIFE_DEFAULT),
+            (json!(null), LIFE_DEFAULT),
+        ] {
+            let token = Token { secret: Secret::new("t".into()), life: life(Some(&named)), got: Instant::now() };
+            assert_eq!(token.life, expected, "{named}");
+            assert!(token.is_fresh(token.got) && token.is_alive(token.got), "{named}");
+        }
+        assert_eq!(life(None), LIFE_DEFAULT);
+    }
 
     #[test]
     fn a_prefix_takes_the_tenants_number_and_nothing_that_climbs() {

@@ -7,7 +7,11 @@ use super::{
 };
 use crate::{
     domain::Timestamp,
-    vendors::{action::Action, record::Record},
+    vendors::{
+        action::Action,
+        http,
+        record::{Batch, Record},
+    },
 };
 use futures_util::stream::{self, Stream, TryStreamExt};
 
@@ -155,8 +159,18 @@ impl SessionFilter {
 pub struct SessionPage {
     /// Its records.
     pub records: Vec<Record<Session>>,
+    /// How many more it has that are no JSON objects.
+    pub unreadable: usize,
     /// `total_entries`: how many there are in all.
     pub total: Option<u64>,
+}
+
+impl SessionPage {
+    /// What it has, read and unreadable.
+    #[must_use]
+    pub fn into_batch(self) -> Batch<Session> {
+        Batch { records: self.records, unreadable: self.unreadable }
+    }
 }
 
 /// A pull over session history. Nothing is asked for that nobody waits for.
@@ -221,7 +235,7 @@ impl SessionPull {
     }
 
     fn took(&mut self, page: &SessionPage) -> Result<(), Trap> {
-        let count = page.records.len();
+        let count = page.records.len() + page.unreadable;
         let first = page.records.first().and_then(|record| record.typed.service_session_id.clone());
         if first.is_some() && first == self.last_first {
             return Err(Trap::PageRepeated);
@@ -246,15 +260,21 @@ impl SessionPull {
     }
 
     fn failed(&mut self, error: &ApiError) -> Action {
+        if matches!(error, ApiError::Http(http::Error::TooLarge)) && self.per_page > 1 {
+            return self.shrink_to(self.per_page / 2);
+        }
         match classify(error, Intent::Read) {
-            Action::ShrinkPage if self.per_page > PER_PAGE_FALLBACK => {
-                self.per_page = PER_PAGE_FALLBACK;
-                (self.page, self.seen, self.last_first) = (1, 0, None);
-                Action::ShrinkPage
-            }
+            Action::ShrinkPage if self.per_page > PER_PAGE_FALLBACK => self.shrink_to(PER_PAGE_FALLBACK),
             Action::ShrinkPage => Action::GiveUp,
             other => other,
         }
+    }
+
+    /// Begins again at the first page, with smaller ones.
+    fn shrink_to(&mut self, per_page: u32) -> Action {
+        self.per_page = per_page;
+        (self.page, self.seen, self.last_first) = (1, 0, None);
+        Action::ShrinkPage
     }
 }
 
@@ -282,9 +302,9 @@ impl Api {
         let envelope = self.open(&answer)?;
         let members = envelope::members(envelope.entity()?)?;
         let items = envelope::items(members.get("items").copied().ok_or(ApiError::Shape("items"))?)?;
-        let records = items.into_iter().map(|raw| self.record(raw)).collect::<Result<_, _>>()?;
+        let Batch { records, unreadable } = self.batch(items);
         let total = members.get("total_entries").and_then(|total| total.get().trim_matches('"').parse().ok());
-        Ok(SessionPage { records, total })
+        Ok(SessionPage { records, unreadable, total })
     }
 }
 

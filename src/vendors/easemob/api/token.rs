@@ -16,6 +16,9 @@ use tokio::time::Instant;
 /// What the vendor documents; taken where an answer does not say.
 pub const LIFE_DEFAULT: Duration = Duration::from_secs(7200);
 
+/// A token is held for so long at most, whatever the vendor says.
+pub const LIFE_MAX: Duration = Duration::from_secs(86_400);
+
 /// The share of its life after which a token is renewed: the vendor does not promise the rest.
 const RENEW_PERCENT: u32 = 80;
 

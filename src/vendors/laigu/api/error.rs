@@ -192,6 +192,16 @@ pub const fn classify(error: &ApiError) -> Action {
     }
 }
 
+/// The same for a report. Reports are experimental: who may not read them may well read everything else, so a refusal
+/// closes nothing.
+#[must_use]
+pub const fn classify_report(error: &ApiError) -> Action {
+    match classify(error) {
+        Action::OpenCircuit => Action::GiveUp,
+        other => other,
+    }
+}
+
 /// What follows from a transport failure of a call that changes nothing.
 #[must_use]
 pub const fn http_action(error: &http::Error) -> Action {
@@ -207,7 +217,7 @@ pub const fn http_action(error: &http::Error) -> Action {
 
 #[cfg(test)]
 mod tests {
-    use super::{ApiError, Asked, Errno, Trap, classify};
+    use super::{ApiError, Asked, Errno, Trap, classify, classify_report};
     use crate::vendors::{action::Action, http};
     use std::time::Duration;
 
@@ -247,6 +257,19 @@ mod tests {
         ] {
             assert_eq!(classify(&ApiError::Status { status, retry_after: None }), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn a_report_that_is_refused_closes_nothing() {
+        let errno = Errno::AuthenticationFailed;
+        for error in [
+            ApiError::Status { status: 401, retry_after: None },
+            ApiError::Status { status: 403, retry_after: None },
+            ApiError::Refused { errno, said: String::new(), asked: Asked::Once },
+        ] {
+            assert_eq!((classify(&error), classify_report(&error)), (Action::OpenCircuit, Action::GiveUp), "{error}");
+        }
+        assert_eq!(classify_report(&ApiError::NoResult), Action::Retry);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     config::settings::{self, Credentials},
     vendors::{
         http::{self, Answer, Call, Http},
-        record::{FromFields, Record},
+        record::{Batch, FromFields, Record},
     },
 };
 use ::http::Method;
@@ -149,7 +149,7 @@ impl Api {
         Pull::new(self.clone(), Listing::ClientsUpdated, range)
     }
 
-    /// One page of a V2 list; `page_token` is empty for the first. [`Pull`] is the safer way.
+    /// One page of a V2 list, of 1 to 20 records; `page_token` is empty for the first. [`Pull`] is the safer way.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -157,23 +157,24 @@ impl Api {
         &self,
         listing: Listing,
         window: Window,
+        limit: u32,
         page_token: &str,
     ) -> Result<Page<T>, ApiError> {
         let (from, to) = self.inner.paging.bounds(window);
-        let limit = self.inner.paging.limit.to_string();
+        let limit = limit.to_string();
         let query = [("limit", limit.as_str()), ("from_tm", &from), ("to_tm", &to), ("page_token", page_token)];
         let answer = self.get(Version::V2, listing.path(), &query).await?;
         let asked = if page_token.is_empty() { Asked::Window } else { Asked::WithToken };
         self.read_page(&answer, asked, window)
     }
 
-    /// One page of `GET /v1/conversations`. [`Pull`] is the safer way.
+    /// One page of `GET /v1/conversations`, of 1 to 20 records. [`Pull`] is the safer way.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn offset_page<T: Listed>(&self, window: Window, offset: u64) -> Result<Page<T>, ApiError> {
+    pub async fn offset_page<T: Listed>(&self, window: Window, limit: u32, offset: u64) -> Result<Page<T>, ApiError> {
         let (from, to) = self.inner.paging.bounds(window);
-        let (offset, limit) = (offset.to_string(), self.inner.paging.limit.to_string());
+        let (offset, limit) = (offset.to_string(), limit.to_string());
         let query =
             [("offset", offset.as_str()), ("limit", &limit), ("conv_start_from_tm", &from), ("conv_start_to_tm", &to)];
         let answer = self.get(Version::V1, Listing::ConversationsV1.path(), &query).await?;
@@ -185,7 +186,7 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn agent_online_stats(&self, window: Window) -> Result<Vec<Record<AgentOnline>>, ApiError> {
+    pub async fn agent_online_stats(&self, window: Window) -> Result<Batch<AgentOnline>, ApiError> {
         self.report("agent_online_stats", window).await
     }
 
@@ -193,22 +194,22 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn agent_service(&self, window: Window) -> Result<Vec<Record<AgentService>>, ApiError> {
+    pub async fn agent_service(&self, window: Window) -> Result<Batch<AgentService>, ApiError> {
         self.report("agent_service", window).await
     }
 
-    async fn report<T: FromFields>(&self, name: &str, window: Window) -> Result<Vec<Record<T>>, ApiError> {
+    async fn report<T: FromFields>(&self, name: &str, window: Window) -> Result<Batch<T>, ApiError> {
         let (from, to) = self.inner.paging.bounds(window);
         let path = ["unified-api", "datagateway", "v1", "reports", name];
         let answer = self.get(Version::V2, &path, &[("from_tm", &from), ("to_tm", &to)]).await?;
         let found = envelope::list(&answer, Asked::Once, &self.secrets())?;
-        found.records.into_iter().map(|raw| self.record(raw)).collect()
+        Ok(Batch::read(found.records, self.inner.paging.zone))
     }
 
     fn read_page<T: Listed>(&self, answer: &Answer, asked: Asked, window: Window) -> Result<Page<T>, ApiError> {
         let found = envelope::list(answer, asked, &self.secrets())?;
-        let records = found.records.into_iter().map(|raw| self.record(raw)).collect::<Result<_, _>>()?;
-        Ok(Page { records, next_page_token: found.next_page_token, window })
+        let Batch { records, unreadable } = Batch::read(found.records, self.inner.paging.zone);
+        Ok(Page { records, unreadable, next_page_token: found.next_page_token, window })
     }
 
     fn record<T: FromFields>(&self, raw: &str) -> Result<Record<T>, ApiError> {

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     domain::Timestamp,
-    vendors::{action::Action, record::Record},
+    vendors::{
+        action::Action,
+        record::{Batch, Record},
+    },
 };
 use futures_util::stream::{self, Stream, TryStreamExt};
 use std::marker::PhantomData;
@@ -19,10 +22,20 @@ use std::marker::PhantomData;
 pub struct Page<T> {
     /// Its records, as the vendor ordered them.
     pub records: Vec<Record<T>>,
+    /// How many more it has that are no JSON objects, such as `null` or one with half an emoji.
+    pub unreadable: usize,
     /// The token of the next page; empty: there is none.
     pub next_page_token: String,
     /// The window it was asked for.
     pub window: Window,
+}
+
+impl<T> Page<T> {
+    /// What it has, read and unreadable.
+    #[must_use]
+    pub fn into_batch(self) -> Batch<T> {
+        Batch { records: self.records, unreadable: self.unreadable }
+    }
 }
 
 /// A page that could not be had, and what follows from it.
@@ -69,19 +82,19 @@ impl<T: Listed> Pull<T> {
     /// Makes one call for the next page; nothing when the range is drained.
     ///
     /// # Errors
-    /// [`Stopped`]; the same page is asked for by the next call, or, after [`Action::RestartWindow`] and
-    /// [`Action::HalveWindow`], the window from its beginning. Pauses and the number of tries are the caller's.
+    /// [`Stopped`]; the same page is asked for by the next call, or, after [`Action::RestartWindow`],
+    /// [`Action::HalveWindow`] and [`Action::ShrinkPage`], the window from its beginning. Pauses and the number of tries are the caller's.
     ///
     /// # Cancel safety
     /// A dropped call leaves the pull where it was.
     pub async fn next_page(&mut self) -> Result<Option<Page<T>>, Stopped> {
         let Some(ask) = self.walk.ask() else { return Ok(None) };
         let outcome = match &ask.cursor {
-            Cursor::Token(token) => self.api.page(self.listing, ask.window, token).await,
-            Cursor::Offset(offset) => self.api.offset_page(ask.window, *offset).await,
+            Cursor::Token(token) => self.api.page(self.listing, ask.window, ask.limit, token).await,
+            Cursor::Offset(offset) => self.api.offset_page(ask.window, ask.limit, *offset).await,
         };
         let outcome = outcome.and_then(|page: Page<T>| {
-            self.walk.took(page.records.len(), &page.next_page_token).map_err(ApiError::Paging)?;
+            self.walk.took(page.records.len() + page.unreadable, &page.next_page_token).map_err(ApiError::Paging)?;
             Ok(page)
         });
         match outcome {
@@ -99,15 +112,15 @@ impl<T: Listed> Pull<T> {
         }
     }
 
-    /// The records one by one, in the order of the pages; restarts and halves windows by itself, ends at any other
-    /// error. Records of a restarted window come again.
+    /// The records one by one, in the order of the pages; restarts and halves windows and makes pages smaller by itself,
+    /// ends at any other error. Records of a restarted window come again; what cannot be read is left out.
     pub fn records(self) -> impl Stream<Item = Result<Record<T>, Stopped>> + Send {
         let pages = stream::try_unfold(self, |mut pull| async move {
             loop {
                 match pull.next_page().await {
                     Ok(page) => return Ok(page.map(|page| (page, pull))),
                     Err(stopped) => match stopped.action {
-                        Action::RestartWindow | Action::HalveWindow => {}
+                        Action::RestartWindow | Action::HalveWindow | Action::ShrinkPage => {}
                         _ => return Err(stopped),
                     },
                 }

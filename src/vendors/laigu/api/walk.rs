@@ -8,7 +8,10 @@ use super::{
     error::{ApiError, Trap, classify},
     window::{OVERLAP, Paging, SLICE_MIN, Window},
 };
-use crate::{domain::Timestamp, vendors::action::Action};
+use crate::{
+    domain::Timestamp,
+    vendors::{action::Action, http},
+};
 use std::{collections::HashSet, time::Duration};
 
 /// Where in a slice the next page begins.
@@ -27,6 +30,8 @@ pub struct Ask {
     pub window: Window,
     /// The page.
     pub cursor: Cursor,
+    /// Records a page.
+    pub limit: u32,
 }
 
 /// How pages follow each other.
@@ -82,7 +87,7 @@ impl Walk {
     /// What to ask for next, or nothing when the range is drained. Asking again changes nothing.
     #[must_use]
     pub fn ask(&self) -> Option<Ask> {
-        self.current.as_ref().map(|slice| Ask { window: slice.window, cursor: slice.cursor.clone() })
+        self.current.as_ref().map(|slice| Ask { window: slice.window, cursor: slice.cursor.clone(), limit: self.limit })
     }
 
     /// Everything that lies before this time has been read to the end.
@@ -94,7 +99,7 @@ impl Walk {
         }
     }
 
-    /// Takes note of a page that was answered.
+    /// Takes note of a page that was answered, with so many records in it, also those that cannot be read.
     ///
     /// # Errors
     /// [`Trap`] when going on would never end; the walk stays where it is until [`Walk::failed`] says what follows.
@@ -131,9 +136,13 @@ impl Walk {
 
     /// Takes note of a page that failed, restarts or halves the slice where that is what follows, and says so.
     ///
-    /// After [`Action::RestartWindow`] and [`Action::HalveWindow`] the caller simply asks again. A slice is restarted
-    /// once; after that, and below a minute, the failure is final.
+    /// After [`Action::RestartWindow`], [`Action::HalveWindow`] and [`Action::ShrinkPage`] the caller simply asks again. A
+    /// slice is restarted once; after that, and below a minute, the failure is final. Pages that are too large get
+    /// smaller, and stay it, until they hold one record.
     pub fn failed(&mut self, error: &ApiError) -> Action {
+        if matches!(error, ApiError::Http(http::Error::TooLarge)) && self.shrink() {
+            return Action::ShrinkPage;
+        }
         let action = classify(error);
         let trapped = matches!(error, ApiError::Paging(_));
         match action {
@@ -158,6 +167,19 @@ impl Walk {
             return false;
         }
         *slice = Slice { restarted: true, ..Slice::at(slice.window, first) };
+        true
+    }
+
+    /// Goes back to the first page of the slice, with half as many records a page, and room for twice as many pages.
+    fn shrink(&mut self) -> bool {
+        let first = self.first_cursor();
+        let Some(slice) = &mut self.current else { return false };
+        if self.limit <= 1 {
+            return false;
+        }
+        self.limit /= 2;
+        self.pages_max = self.pages_max.saturating_mul(2);
+        *slice = Slice { restarted: slice.restarted, ..Slice::at(slice.window, first) };
         true
     }
 
@@ -210,6 +232,7 @@ mod tests {
         domain::Timestamp,
         vendors::{
             action::Action,
+            http,
             laigu::api::{
                 error::{ApiError, Asked, Errno, Trap},
                 window::{Paging, Window},
@@ -233,7 +256,7 @@ mod tests {
     }
 
     fn ask(walk: &Walk) -> (i64, i64, Cursor) {
-        let Ask { window, cursor } = walk.ask().unwrap();
+        let Ask { window, cursor, .. } = walk.ask().unwrap();
         (window.from.as_millis(), window.to.as_millis(), cursor)
     }
 
@@ -340,6 +363,38 @@ mod tests {
             halved += 1;
         }
         assert_eq!(halved, 5, "an hour five times halved is just under two minutes");
+    }
+
+    #[test]
+    fn pages_that_are_too_large_become_smaller_and_stay_it() {
+        for style in [Style::Token, Style::Offset] {
+            let mut walk = walk(2 * HOUR, style);
+            let large = ApiError::Http(http::Error::TooLarge);
+            walk.took(20, "a").unwrap();
+            let mut limits = Vec::new();
+            while walk.failed(&large) == Action::ShrinkPage {
+                limits.push(walk.ask().unwrap().limit);
+                assert!(matches!(ask(&walk), (0, HOUR, Cursor::Offset(0))) || ask(&walk) == (0, HOUR, token("")));
+            }
+            assert_eq!(limits, [10, 5, 2, 1]);
+            // One record alone is too large: as any failure that may pass.
+            assert_eq!(walk.failed(&large), Action::RetryAFew);
+            walk.took(1, "b").unwrap();
+            assert_eq!(ask(&walk).0, 0, "a page of one is whole: there may be another");
+            walk.took(0, "").unwrap();
+            assert_eq!((ask(&walk).0, walk.ask().unwrap().limit), (HOUR - 1000, 1));
+        }
+    }
+
+    #[test]
+    fn smaller_pages_may_be_more() {
+        let paging = Paging { pages_max: 2, ..Paging::default() };
+        let mut walk = Walk::new(range(0, HOUR), Style::Token, &paging);
+        assert_eq!(walk.failed(&ApiError::Http(http::Error::TooLarge)), Action::ShrinkPage);
+        for token in ["1", "2", "3"] {
+            walk.took(10, token).unwrap();
+        }
+        assert_eq!(walk.took(10, "4"), Err(Trap::TooManyPages));
     }
 
     #[test]
