@@ -80,6 +80,8 @@ pub(super) struct Session {
     phase: Phase,
     /// What librdkafka holds, by ticket.
     out: HashMap<u64, Out>,
+    /// The last record handed over, if nothing else has been out since before it went.
+    alone: Option<u64>,
     /// What it had no room for, in order; handed over as reports make room.
     waiting: VecDeque<Attempt>,
     /// When the last report came, or the first record after a pause went out.
@@ -110,6 +112,7 @@ impl Session {
             message: Message::default(),
             phase: Phase::Open,
             out: HashMap::new(),
+            alone: None,
             waiting: VecDeque::new(),
             last_sign: Instant::now(),
             check: None,
@@ -186,7 +189,10 @@ impl Session {
         while let Some(attempt) = self.next() {
             self.message.render(&attempt, &prefixes);
             match self.send(&attempt) {
-                Ok(bytes) => drop(self.out.insert(attempt.ticket, Out { bytes, since: Instant::now() })),
+                Ok(bytes) => {
+                    self.alone = self.out.is_empty().then_some(attempt.ticket);
+                    self.out.insert(attempt.ticket, Out { bytes, since: Instant::now() });
+                }
                 Err(Code::QueueFull) => {
                     self.waiting.push_front(attempt);
                     break;
@@ -287,8 +293,8 @@ impl Session {
         };
         match judge(code) {
             Verdict::Record(kind) => (failed(kind, &code.to_string()), None),
-            // A record as large as a batch may be was alone in its batch.
-            Verdict::BatchTooLarge if out.bytes >= self.batch_bytes => {
+            // A record that was out alone, or is as large as a batch may be, was alone in its batch.
+            Verdict::BatchTooLarge if out.bytes >= self.batch_bytes || self.alone == Some(report.ticket) => {
                 (failed(FailureKind::Rejected(DeadCause::TooLarge), "larger than the topic takes"), None)
             }
             Verdict::BatchTooLarge => {
