@@ -8,7 +8,7 @@ use crate::{
         push::SOURCES,
     },
     kafka::support::{Node, create_topic, fresh_topic},
-    program::{Home, PATIENCE},
+    program::{Home, PATIENCE, wait_for},
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -105,6 +105,43 @@ routes:
         crate::kafka::support::delete_topic(node.brokers(), &name).await;
     });
     drop(broker);
+}
+
+#[test]
+fn a_key_stays_held_when_its_dead_letter_is_decided_anew_and_dies_again() {
+    let (node, name) = (Node::shared(), fresh_topic());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(create_topic(node.brokers(), &name, 1, &[("max.message.bytes", "2000")]));
+    let mut topic = Topic::new(node.brokers(), &name, 1);
+    let text = format!(
+        "destinations:\n  lake: {{ type: kafka, brokers: '{}', topic: {name} }}\n\
+         routes:\n  - {{ name: all, on_dead: park, to: [lake] }}\n",
+        node.brokers()
+    );
+    let home = Home::new("{ path: ./data }", &format!("{SOURCES}{text}"));
+    let program = home.start();
+    push(&home, 0, "held", &format!("\"n\":\"{}\"", "x".repeat(10_000)));
+    push(&home, 1, "held", "\"n\":1");
+    let dead = wait_for_letters(&home, 1);
+    program.wait_for("laigu_router_parked_keys", &["lake"], 1.0);
+    let id = replay(&home, json!({"ids": [dead[0]["id"]], "routes": "today"}));
+    let done = until(&home, &id, "done");
+    assert_eq!((&done["delivered"], &done["failed"]), (&json!(0), &json!(1)), "{done}");
+    let again = wait_for_letters(&home, 1);
+    assert_eq!(again[0]["cause"], "too_large");
+    // A later event of another key shows that the lane goes on.
+    push(&home, 2, "free", "\"n\":2");
+    let first = wait_for("the free one", PATIENCE, || topic.look().pop());
+    assert_eq!(first.headers["ce_subject"], "free", "the one behind the dead letter went out");
+    program.wait_for("laigu_router_parked_keys", &["lake"], 1.0);
+    let done = post(&home, "dead-letters/discard", json!({"ids": [again[0]["id"]], "reason": "too large for ever"}));
+    assert_eq!(done["discarded"], 1);
+    let next = wait_for("the one behind it", PATIENCE, || topic.look().pop());
+    assert_eq!(next.headers["ce_subject"], "held");
+    program.wait_for("laigu_router_parked_keys", &["lake"], 0.0);
+    assert!(program.terminate(PATIENCE).success(), "{}", home.log());
+    drop(topic);
+    runtime.block_on(crate::kafka::support::delete_topic(node.brokers(), &name));
 }
 
 #[test]

@@ -169,7 +169,9 @@ fn died(
             let place = params![lane, row.offset.cast_signed(), route_text(row.route.as_ref())];
             // Of an event that was sent once more, the first delivery may lie there already.
             if connection.prepare_cached(sql)?.query_row(place, |_| Ok(())).optional()?.is_none() {
-                let row = ShelfRow { state: ShelfState::Dead, holds: false, ..row.clone() };
+                // Decided anew and dead again, it takes over the key that its dead letter holds.
+                let holds = origin_holds(connection, entry, lane)?;
+                let row = ShelfRow { state: ShelfState::Dead, holds, ..row.clone() };
                 let mut put = connection.prepare_cached(PUT_SHELF)?;
                 put_shelf(&mut put, lane, &row)?;
             }
@@ -178,9 +180,17 @@ fn died(
     Ok(())
 }
 
+/// Whether what died was a dead letter of this lane, and that one holds its key.
+fn origin_holds(connection: &Connection, entry: Option<&Entry>, lane: i64) -> rusqlite::Result<bool> {
+    let Some((origin, row, route)) = entry.and_then(|entry| entry.origin.as_ref()) else { return Ok(false) };
+    let sql = "SELECT holds FROM shelf WHERE lane = ?1 AND row = ?2 AND route = ?3 AND order_key IS NOT NULL";
+    let held = connection.prepare_cached(sql)?.query_row(params![origin, row.cast_signed(), route], |row| row.get(0));
+    Ok(*origin == lane && held.optional()?.unwrap_or(false))
+}
+
 /// When the last item of a dead letter has ended: it goes, or is one again.
 fn finish(connection: &Connection, entry: Option<Entry>, released: &mut Vec<Released>) -> rusqlite::Result<()> {
-    let Some((lane, row, route)) = entry.and_then(|entry| entry.origin) else { return Ok(()) };
+    let Some(Entry { moved, origin: Some((lane, row, route)) }) = entry else { return Ok(()) };
     let origin = params![lane, row.cast_signed(), route];
     let sql = "SELECT COUNT(*), COALESCE(SUM(dead), 0) FROM job_items \
          WHERE origin_lane = ?1 AND origin_row = ?2 AND origin_route = ?3";
@@ -190,7 +200,16 @@ fn finish(connection: &Connection, entry: Option<Entry>, released: &mut Vec<Rele
         return Ok(());
     }
     if dead == 0 {
-        return remove(connection, lane, row, &route, 2, released).map(|_| ());
+        let before = released.len();
+        remove(connection, lane, row, &route, 2, released)?;
+        let held = "SELECT 1 FROM shelf WHERE lane = ?1 AND order_key = ?2 AND holds AND state = 1";
+        if let Some((_, key)) = released.get(before).filter(|_| moved)
+            && connection.prepare_cached(held)?.exists(params![lane, key.0.cast_signed()])?
+        {
+            // Its successor holds the key on.
+            released.truncate(before);
+        }
+        return Ok(());
     }
     give_back(connection, lane, row, &route)?;
     let sql = "DELETE FROM job_items WHERE origin_lane = ?1 AND origin_row = ?2 AND origin_route = ?3";
