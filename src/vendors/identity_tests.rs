@@ -234,7 +234,14 @@ proptest! {
             }
         }
         let Ok(identity) = read(SourceKind::Laigu, &body) else { return Ok(()) };
-        let theirs: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let theirs = match serde_json::from_slice::<serde_json::Value>(&body) {
+            Ok(theirs) => theirs,
+            // What a number means is not the reader's business: `17e26824224` is one by the grammar.
+            Err(error) => {
+                prop_assert!(error.to_string().starts_with("number out of range"), "{}", error);
+                return Ok(());
+            }
+        };
         prop_assert_eq!(theirs["event"].as_str(), Some(&*identity.kind));
         if let Some(payload) = identity.payload {
             let payload = body.get(payload.start as usize..payload.end as usize).unwrap();

@@ -41,8 +41,11 @@ pub fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
 /// SQLite's.
 pub fn open_state(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open(path)?;
-    // Before the first page is written; a database that is there keeps what it was made with.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    // Before the first page is written. A database that is there keeps what it was made with; to say so again would write,
+    // and a start on a full disk must not.
+    if connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? == 0 {
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     write_ahead(&connection)?;
     connection.pragma_update(None, "journal_size_limit", STATE_WAL_BYTES_KEPT)?;
     Ok(connection)

@@ -124,7 +124,7 @@ impl Retainer {
         if !plan.segments.is_empty() {
             copy_shelves(&self.log, steps, plan.below, &mut removed.copied)?;
         }
-        self.remove_segments(&plan.segments, steps, &mut removed.segments)?;
+        self.remove_segments(&plan.segments, &mut removed.segments)?;
         self.remove_ids(&plan.ids, &mut removed.ids)?;
         sweep::dead_letters(steps, plan.dead_letters_before, &mut removed.dead_letters)?;
         let first = self.log.catalog().first();
@@ -197,14 +197,10 @@ impl Retainer {
         Ok(Heads { events: router.min(replays).min(parked), routed: lanes })
     }
 
-    fn remove_segments(&self, numbers: &[u32], steps: &mut Steps<'_>, removed: &mut usize) -> Result<(), Ended> {
+    fn remove_segments(&self, numbers: &[u32], removed: &mut usize) -> Result<(), Ended> {
         let catalog = self.log.catalog();
-        let mut asked = Ok(());
+        // All at once: it is quick, and where segments fill faster than one is sealed there would never be a better time.
         for number in numbers {
-            asked = steps.look();
-            if asked.is_err() {
-                break;
-            }
             catalog.remove(*number);
             remove_database(&catalog.folder.segment(*number)).map_err(|error| io_error(&error))?;
             *removed += 1;
@@ -212,7 +208,7 @@ impl Retainer {
         if *removed > 0 {
             sync(&catalog.folder.events())?;
         }
-        asked
+        Ok(())
     }
 
     fn remove_ids(&self, numbers: &[u32], removed: &mut usize) -> Result<(), Ended> {

@@ -57,12 +57,15 @@ pub struct Steps<'a> {
     written: u32,
     /// How long the last step held the lock, until others have had their turn.
     held: Option<Duration>,
+    /// Whether the caller was asked. The first step of a run is not asked for: however much else there is to do all the
+    /// time, each run does something.
+    begun: bool,
 }
 
 impl<'a> Steps<'a> {
     /// Begins a run.
     pub fn new(connection: &'a Connection, between: &'a mut dyn FnMut(Duration) -> Turn) -> Self {
-        Self { connection, between, written: 0, held: None }
+        Self { connection, between, written: 0, held: None, begun: false }
     }
 
     /// Reads, outside any step.
@@ -95,6 +98,9 @@ impl<'a> Steps<'a> {
     /// [`Ended::Asked`].
     pub fn look(&mut self) -> Result<(), Ended> {
         // Half of the time the lock is free.
+        if !std::mem::replace(&mut self.begun, true) {
+            return Ok(());
+        }
         let pause = self.held.take().map_or(Duration::ZERO, |held| held.max(PAUSE_MIN));
         match (self.between)(pause) {
             Turn::On => Ok(()),

@@ -9,15 +9,23 @@ use crate::{
     program::{Home, PATIENCE, Program},
 };
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use std::{fs, io::Write, net::TcpStream, thread, time::Instant};
+use std::{
+    fs,
+    io::Write,
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Fewer than a program alone needs for long.
 const FILES: usize = 256;
 const HELD: usize = 1_000;
 /// A segment is a sixteenth of it.
-const STORAGE: &str = "{ path: ./data, max_size: 32MiB, retain: { delivered: 1s } }";
-/// Some thirty fill a segment.
+const STORAGE: &str = "{ path: ./data, max_size: 64MiB, retain: { delivered: 1s } }";
+/// Some seventy fill a segment.
 const FILLER_BYTES: usize = 60_000;
+/// Between two rounds: what comes in the second for which it is kept must leave room in the store.
+const PACE: Duration = Duration::from_millis(50);
 const ROUTES: &str = "destinations:\n  archive: { type: file, path: ./archive }\n\
                       routes:\n  - { name: everything, to: [archive] }\n";
 
@@ -63,6 +71,7 @@ impl Senders {
         while !is_so() {
             assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}, and {} pushes", self.number);
             self.push();
+            thread::sleep(PACE);
         }
     }
 }
