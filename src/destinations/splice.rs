@@ -4,7 +4,7 @@
 //! and the order of members included. The push must be a JSON object; the door has seen to that, and what is
 //! none is passed on untouched.
 
-use crate::domain::{EnrichmentPart, Timestamp};
+use crate::domain::{EnrichmentPart, Timestamp, records_bytes};
 use bytes::Bytes;
 use memchr::{memchr, memmem};
 use serde::de::{Deserializer as _, Error, IgnoredAny, MapAccess, Visitor};
@@ -23,9 +23,7 @@ pub fn value<'a>(push: &Bytes, enrichment: impl Iterator<Item = &'a EnrichmentPa
     }
     let Some(end) = closing_brace(push) else { return push.clone() };
     let (head, tail) = push.split_at(end);
-    let records: usize =
-        enrichment.clone().filter_map(|part| part.record.as_ref()).map(|record| record.bytes.len()).sum();
-    let mut out = Vec::with_capacity(push.len() + records + 256);
+    let mut out = Vec::with_capacity(push.len() + records_bytes(enrichment.clone()) + 256);
     out.extend_from_slice(head);
     if !is_empty_object(head) {
         out.push(b',');

@@ -19,6 +19,8 @@ pub use failure::{Chain, DeadCause, Failure, FailureKind, StopReason};
 pub use hashing::HashKeys;
 pub use name::{DestinationName, NameError, RouteName, SourceName, TenantName};
 pub use position::{EventId, EventIdError, Incarnation, Offset, Partition, Position};
-pub use routed::{DeadRoute, Decision, EnrichmentPart, EnrichmentStatus, Parts, Record, Routed, RoutedRow, Target};
+pub use routed::{
+    DeadRoute, Decision, EnrichmentPart, EnrichmentStatus, Parts, Record, Routed, RoutedRow, Target, records_bytes,
+};
 pub use secret::Secret;
 pub use time::Timestamp;

@@ -160,3 +160,16 @@ pub struct Routed {
     /// The event.
     pub event: Arc<Event>,
 }
+
+impl Routed {
+    /// Bytes of its body and of all records beside it: what it keeps in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.event.body.len() + records_bytes(&self.row.enrichment)
+    }
+}
+
+/// Bytes of the records that were fetched.
+pub fn records_bytes<'a>(parts: impl IntoIterator<Item = &'a EnrichmentPart>) -> usize {
+    parts.into_iter().filter_map(|part| part.record.as_ref()).map(|record| record.bytes.len()).sum()
+}

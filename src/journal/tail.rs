@@ -6,7 +6,7 @@
 //! keeps its event alive: it leaves with it at the latest, unless its body was counted for itself.
 
 use crate::{
-    domain::{Event, EventId, Incarnation, Offset, Partition, Routed},
+    domain::{Event, EventId, Incarnation, Offset, Partition, Routed, records_bytes},
     journal::{
         Appended, Appender, Batch, Entry, Heads, Log, Page, ReadError, ReadLimit, Wanted, WriteError, budget::Budget,
     },
@@ -212,7 +212,7 @@ impl Ring {
                 }
                 self.leaning.push_back((event, row.offset));
             }
-            let bytes = ROW_BYTES + body + records_bytes(&row);
+            let bytes = ROW_BYTES + body + records_bytes(&row.row.enrichment);
             self.routed.push(Kept { row, bytes });
         }
     }
@@ -307,11 +307,6 @@ fn event_body(event: &Event) -> usize {
 
 fn routed_body(routed: &Routed) -> usize {
     routed.event.body.len()
-}
-
-fn records_bytes(routed: &Routed) -> usize {
-    let records = routed.row.enrichment.iter().filter_map(|part| part.record.as_ref());
-    records.map(|record| record.bytes.len()).sum()
 }
 
 #[cfg(test)]

@@ -25,10 +25,7 @@ pub enum Payload {
 impl Carried for Payload {
     fn bytes(&self) -> usize {
         match self {
-            Self::Delivery(delivery) => {
-                let records = delivery.routed.row.enrichment.iter().filter_map(|part| part.record.as_ref());
-                delivery.routed.event.body.len() + records.map(|record| record.bytes.len()).sum::<usize>()
-            }
+            Self::Delivery(delivery) => delivery.routed.bytes(),
             Self::Dead(..) => 0,
         }
     }

@@ -13,7 +13,7 @@ use crate::{
             verdict::{Answer, failed, outcomes},
         },
     },
-    domain::{Attempt, DeadCause, FailureKind, StopReason},
+    domain::{Attempt, DeadCause, FailureKind, StopReason, records_bytes},
 };
 use futures_util::future::join_all;
 use lapin::{
@@ -243,8 +243,7 @@ fn fill(first: Attempt, queue: &mut mpsc::Receiver<Attempt>, count: usize) -> Ve
 
 /// About how many bytes of value a try has.
 fn weight(attempt: &Attempt) -> usize {
-    let records = attempt.delivery.enrichment().filter_map(|part| part.record.as_ref());
-    attempt.delivery.event().body.len() + records.map(|record| record.bytes.len()).sum::<usize>()
+    attempt.delivery.event().body.len() + records_bytes(attempt.delivery.enrichment())
 }
 
 #[cfg(test)]

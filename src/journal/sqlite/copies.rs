@@ -48,7 +48,7 @@ pub fn copy_shelves(log: &SqliteLog, steps: &mut Steps<'_>, below: Heads, copied
         // there to be copied; the shelf says so when it is read.
         let found = log.routed_row(PARTITION, offset).map_err(later)?;
         let Some(Entry::Row(routed)) = found else { continue };
-        bytes += bytes_of(&routed);
+        bytes += routed.bytes();
         batch.push(routed);
         if batch.len() >= ROWS_AT_ONCE || bytes >= BYTES_AT_ONCE {
             *copied += copier.keep(steps, &batch)?;
@@ -60,11 +60,6 @@ pub fn copy_shelves(log: &SqliteLog, steps: &mut Steps<'_>, below: Heads, copied
         *copied += copier.keep(steps, &batch)?;
     }
     Ok(())
-}
-
-fn bytes_of(routed: &Routed) -> usize {
-    let records = routed.row.enrichment.iter().filter_map(|part| part.record.as_ref());
-    routed.event.body.len() + records.map(|record| record.bytes.len()).sum::<usize>()
 }
 
 struct Copier<'a> {
