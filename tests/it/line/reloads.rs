@@ -63,10 +63,10 @@ fn reloads_every_100_ms_under_load_lose_and_double_nothing_at_both_brokers_and_s
     assert_eq!(post(&home, &signed(body.as_bytes())), 401, "the old secret is gone");
     let signature = sign(body.as_bytes(), "new-secret");
     assert_eq!(post(&home, &request(body.as_bytes(), &signature)), 200);
-    check_one_connection_each(&program);
     let message = wait_for("a message", PATIENCE, || line.queue.look().pop());
     let record = wait_for("a record", PATIENCE, || line.topic.look().pop());
     assert_eq!((message.value.as_slice(), record.value.as_slice()), (body.as_bytes(), body.as_bytes()));
+    check_one_connection_each(&program);
     assert!(program.terminate(PATIENCE).success(), "{}", home.log());
     assert_eq!((line.queue.look().len(), line.topic.look().len()), (0, 0), "more than was decided");
     line.end();
